@@ -1,0 +1,45 @@
+"""The first program of a throwaway server: gives HOME its skeleton, then starts a real sshd for each connection.
+
+Runs inside the sandbox, on the system's Python >= 3.9. The listening socket was opened outside and is inherited, so
+that a server without any network can still be logged in to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+
+
+def fill_home(home: str, skeleton: str = "/etc/skel") -> None:
+    """Give a new account the shell files that useradd would have given it; a HOME in use is left alone."""
+    if os.path.isdir(skeleton) and not os.listdir(home):
+        shutil.copytree(skeleton, home, dirs_exist_ok=True)
+
+
+def serve(listener: socket.socket, sshd: list[str]) -> None:
+    """Start `sshd` (argv, inetd mode) with each accepted connection as its stdin and stdout; its log goes to stderr."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies: the kernel reaps
+    while True:
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.dup2(connection.fileno(), 0)
+            os.dup2(connection.fileno(), 1)
+            os.execve(sshd[0], sshd, {})  # Python's descriptors, the listener among them, close on exec
+        connection.close()
+
+
+def main() -> None:
+    """Arguments: number of the listening descriptor, HOME, then the sshd command."""
+    descriptor, home, *sshd = sys.argv[1:]
+    fill_home(home)
+    listener = socket.socket(fileno=int(descriptor))
+    os.set_inheritable(listener.fileno(), False)
+    serve(listener, sshd)
+
+
+if __name__ == "__main__":
+    main()

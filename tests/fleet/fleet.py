@@ -1,0 +1,564 @@
+#!/usr/bin/env python3
+"""Throwaway servers on this machine: a real sshd inside one bubblewrap sandbox each, and an account without sudo.
+
+    fleet.py up --servers 3 --shared-home 2      start them (again: start those that are missing)
+    fleet.py inventory --group stack_mine        write <state>/inventory.yml for ansible-playbook -i
+    fleet.py shell server1 [COMMAND …]           log in
+    fleet.py calls server1 [--reset]             SSH connections and sessions since the last reset
+    fleet.py snapshot server1 [--exclude PATH]   every file of HOME, /tmp and /var/tmp, as JSON
+    fleet.py status | down                       see them | end them and remove all they had
+
+A server has its own address, host key, host name, HOME, /tmp, /var/tmp, accounts and processes; of the controller it
+sees only the system's folders, read-only. Started as root, the servers run as an ordinary user id all the same: nobody
+becomes root of this machine from there. Everything lives in the state folder (--state, by default .fleet/default).
+
+    <state>/fleet.json  client_key  known_hosts  inventory.yml  cp/ (Ansible's SSH sockets)
+    <state>/homes/<server or group>/             HOME, shared by the servers of a group
+    <state>/servers/<server>/{tmp,var_tmp}/      its /tmp and /var/tmp
+    <state>/servers/<server>/run/                read-only on the server: accounts, host key, sshd's settings
+    <state>/servers/<server>/{log,process.json}  sshd's log, and what bubblewrap says about its process
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sandbox import (
+    LOGIN,
+    LOGIN_ID,
+    ORDINARY_ID,
+    SYSTEM_PATH,
+    FleetError,
+    Python,
+    Server,
+    as_ordinary_user,
+    find_program,
+    probe_sandbox,
+    read_spec,
+    sandbox_arguments,
+    servers_from_spec,
+)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FIRST_PROGRAM = Path(__file__).resolve().with_name("first_program.py")
+
+PORT = 22022
+ADDRESSES = "127.77"  # <ADDRESSES>.<fleet>.<server>: loopback, so reachable from this machine only
+FOREIGN_GROUP = 65534  # how a sandbox shows the starter's other groups, which it cannot give up without root
+
+SSHD_CONFIG = f"""\
+HostKey /run/fleet/host_key
+AuthorizedKeysFile /run/fleet/authorized_keys
+AllowUsers {LOGIN}
+AuthenticationMethods publickey
+AcceptEnv LANG LC_*
+Subsystem sftp internal-sftp
+PrintMotd no
+# Root's folders belong to nobody in a sandbox, and PAM needs root.
+StrictModes no
+UsePAM no
+# `fleet.py calls` counts its lines.
+LogLevel VERBOSE
+"""
+
+
+# --- The fleet ----------------------------------------------------------------------------------------------------
+
+
+class Fleet:
+    """The servers of one state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state.resolve()
+        self.servers: dict[str, Server] = {}
+        self.network: int | None = None
+        if self._file.exists():
+            stored = json.loads(self._file.read_text())
+            self.network = stored["network"]
+            self.servers = {server.name: server for server in servers_from_spec(stored)}
+
+    @property
+    def _file(self) -> Path:
+        return self.state / "fleet.json"
+
+    @property
+    def _client_key(self) -> Path:
+        return self.state / "client_key"
+
+    def folder(self, server: Server) -> Path:
+        return self.state / "servers" / server.name
+
+    def address(self, server: Server) -> str:
+        return f"{ADDRESSES}.{self.network}.{1 + list(self.servers).index(server.name)}"
+
+    def named(self, name: str) -> Server:
+        try:
+            return self.servers[name]
+        except KeyError:
+            known = ", ".join(self.servers) or "none; start some: fleet.py up"
+            raise FleetError(f"No server {name!r} in {self.state}. Its servers: {known}.") from None
+
+    def store(self) -> None:
+        """Write fleet.json, by rename: a reader never sees half of it."""
+        options = {
+            server.name: {
+                field.name: value
+                for field in dataclasses.fields(Server)
+                if field.name != "name" and (value := getattr(server, field.name)) != field.default
+            }
+            for server in self.servers.values()
+        }
+        draft = self._file.with_suffix(".new")
+        draft.write_text(json.dumps({"network": self.network, "servers": options}, indent=2) + "\n")
+        draft.rename(self._file)
+
+    # Starting
+
+    def up(self, wanted: Sequence[Server]) -> None:
+        """Start the wanted servers that do not run yet, and prove each by logging in. Raises FleetError."""
+        for program in ("ssh", "ssh-keygen", "sshd", "bwrap"):
+            find_program(program)
+        probe_sandbox()
+        servers = {server.name: server for server in wanted}
+        if self.servers and self.servers != servers:
+            raise FleetError(f"{self.state} holds other servers. End them first: fleet.py down --state {self.state}")
+        self.servers = servers
+        make_key(self._client_key, LOGIN)
+
+        missing = [server for server in wanted if not self.process_id(server)]
+        for server, listener in zip(missing, self._listen(missing), strict=True):
+            self._prepare(server)
+            self._start(server, listener)
+            listener.close()
+        known = [f"[{self.address(s)}]:{PORT} {(self.folder(s) / 'run/host_key.pub').read_text()}" for s in wanted]
+        (self.state / "known_hosts").write_text("".join(known))
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            list(pool.map(self.verify, wanted))
+        for server in missing:
+            self.reset_calls(server)
+
+    def _listen(self, missing: Sequence[Server]) -> list[socket.socket]:
+        """Open the listening sockets; a new fleet takes the first 127.77.x that no other fleet listens on."""
+        start = zlib.crc32(str(self.state).encode())  # far from other state folders' fleets
+        candidates = [1 + (start + offset) % 254 for offset in range(254)]
+        refused: OSError | None = None
+        for candidate in candidates if self.network is None else [self.network]:
+            self.network = candidate
+            with contextlib.ExitStack() as opened:
+                try:
+                    listeners = []
+                    for server in missing:
+                        listener = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        listener.bind((self.address(server), PORT))
+                        listener.listen(64)
+                        listeners.append(listener)
+                except OSError as error:
+                    refused = error
+                    continue
+                opened.pop_all()
+                self.store()
+                return listeners
+        raise FleetError(f"No free address {ADDRESSES}.x.y with port {PORT}: {refused}")
+
+    def _prepare(self, server: Server) -> None:
+        """Make a server's folders and the files that it sees in /run/fleet and /etc."""
+        own = self.folder(server)
+        run = own / "run"
+        python = Python.of(server)
+        home = self.state / "homes" / server.home_folder
+        for folder in (run, home, own / "tmp", own / "var_tmp"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (own / "tmp", own / "var_tmp"):
+            folder.chmod(0o1777)
+        make_key(run / "host_key", server.name)
+        account = f"{LOGIN}:x:{LOGIN_ID}:{LOGIN_ID}"
+        files = {
+            "authorized_keys": self._client_key.with_suffix(".pub").read_text(),
+            "sshd_config": SSHD_CONFIG,
+            "passwd": f"root:x:0:0:root:/root:/bin/bash\n{account}::{server.home}:/bin/bash\n",
+            "group": f"root:x:0:\n{LOGIN}:x:{LOGIN_ID}:\n",
+            "hosts": f"127.0.0.1 localhost\n{self.address(server)} {server.name}\n",
+            "hostname": f"{server.name}\n",
+            "empty": "",
+            "python3": f'#!/bin/sh\nexec {python.program} "$@"\n' if python else "",
+            "first_program.py": FIRST_PROGRAM.read_text(),
+        }
+        for name, text in files.items():
+            (run / name).write_text(text)
+        (run / "python3").chmod(0o755)
+        for folder in (self.state, self.state / "homes", self.state / "servers", own, run):
+            folder.chmod(0o755)  # whatever root's umask is
+        if os.geteuid() == 0:
+            for path in (home, own / "tmp", own / "var_tmp", run, *run.iterdir()):
+                os.chown(path, ORDINARY_ID, ORDINARY_ID)
+
+    def _start(self, server: Server, listener: socket.socket) -> None:
+        own = self.folder(server)
+        prefix, state, python = as_ordinary_user(self.state, Python.of(server))
+        first_python = "/run/first_python" if server.python else "/usr/bin/python3"
+        sshd = [find_program("sshd"), "-i", "-e", "-f", "/run/fleet/sshd_config"]
+        with (own / "log").open("ab") as log, (own / "process.json").open("wb") as process:
+            inside = [first_python, "/run/fleet/first_program.py", str(listener.fileno()), server.home, *sshd]
+            subprocess.Popen(
+                [
+                    *prefix,
+                    find_program("bwrap"),
+                    *sandbox_arguments(server, state, python),
+                    *("--info-fd", str(process.fileno())),
+                    *("--setenv", "FLEET_SERVER", str(own)),  # how process_id() knows it again
+                    *("--", *inside),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(listener.fileno(), process.fileno()),
+                env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"},
+                start_new_session=True,  # a Ctrl-C in the terminal is not for the servers
+            )
+
+    def verify(self, server: Server) -> None:
+        """Log in, and compare what the account is with what it must be. Raises FleetError, with the server's log."""
+        ask = "id -un; id -u; pwd; hostname; sudo -n true 2>/dev/null && echo sudo || echo plain; id -G"
+        command = [*self.ssh(server), "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "--", ask]
+        answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        *account, groups = answer.stdout.splitlines() or [""]
+        ordinary = [LOGIN, str(LOGIN_ID), server.home, server.name, "plain"]
+        if account == ordinary and set(groups.split()) <= {str(LOGIN_ID), str(FOREIGN_GROUP)}:
+            return
+        raise FleetError(
+            f"{server.name} does not answer as an account without privileges. Its log, {self.folder(server)}/log:\n"
+            f"{(self.folder(server) / 'log').read_text().strip()}\n"
+            f"The login said (exit status {answer.returncode}):\n{(answer.stdout + answer.stderr).strip()}"
+        )
+
+    # Using
+
+    def ssh(self, server: Server, *extra: str) -> list[str]:
+        """The ssh command for a login, up to the host; no settings or keys of the person who runs it take part."""
+        target = ["-p", str(PORT), "-i", str(self._client_key), f"{LOGIN}@{self.address(server)}"]
+        return [find_program("ssh"), *ssh_options(self.state / "known_hosts"), *extra, *target]
+
+    def process_id(self, server: Server) -> int | None:
+        """Process id of a server's first process as this machine counts, or None when it does not run.
+
+        A number alone may long belong to another program: the command line must name this server's folder.
+        """
+        return server_process(self.folder(server))
+
+    def inventory(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """An Ansible inventory; `groups` maps a group to its servers, or to nothing for all of them."""
+        sockets = self.state / "cp"
+        every: dict[str, Any] = {
+            "ansible_user": LOGIN,
+            "ansible_port": PORT,
+            "ansible_ssh_private_key_file": str(self._client_key),
+            "ansible_ssh_common_args": shlex.join(ssh_options(self.state / "known_hosts")),
+            "ansible_control_path_dir": str(sockets),
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+        # A unix socket's path has at most 107 bytes; Ansible's name has 10, and while ssh opens it 17 more.
+        if len(os.fsencode(sockets)) + 1 + 10 + 17 > 107:
+            del every["ansible_control_path_dir"]
+            every["ansible_ssh_args"] = "-o ControlMaster=no"
+        shared = [server.name for server in self.servers.values() if server.shared_home]
+        members = dict(groups) | ({"shared_home": shared} if shared else {})
+        return {
+            "all": {
+                "vars": every,
+                "hosts": {server.name: {"ansible_host": self.address(server)} for server in self.servers.values()},
+                "children": {
+                    group: {"hosts": {self.named(name).name: {} for name in names or self.servers}}
+                    for group, names in members.items()
+                },
+            }
+        }
+
+    def calls(self, server: Server) -> dict[str, int]:
+        """SSH connections and sessions (commands, shells, file transfers) since the last reset."""
+        start = self.folder(server) / "calls_from"
+        with (self.folder(server) / "log").open("rb") as log:
+            log.seek(int(start.read_text()) if start.exists() else 0)
+            return count_calls(log.read().decode(errors="replace"))
+
+    def reset_calls(self, server: Server) -> None:
+        """Count from here on."""
+        (self.folder(server) / "calls_from").write_text(str((self.folder(server) / "log").stat().st_size))
+
+    def snapshot(self, server: Server, exclude: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """All that lies in HOME, /tmp and /var/tmp, as `list_tree` describes it, seen from outside: no login needed."""
+        process = self.process_id(server)
+        if not process:
+            raise FleetError(f"{server.name} does not run. Start it: fleet.py up")
+        found: dict[str, dict[str, Any]] = {}
+        for top in (server.home, "/tmp", "/var/tmp"):
+            found |= list_tree(Path(f"/proc/{process}/root"), top, exclude)
+        return found
+
+    # Ending
+
+    def down(self) -> None:
+        """End every server of the state folder, also those of a start that broke off, and remove the folder."""
+        if any(self.state.iterdir()) and not self._client_key.exists():  # the key is the first thing that `up` makes
+            raise FleetError(f"{self.state} holds no fleet; it is left alone.")
+        processes = [server_process(path.parent) for path in self.state.glob("servers/*/process.json")]
+        for process in filter(None, processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)  # the first process of a sandbox takes all others with it
+        deadline = time.monotonic() + 10
+        for process in filter(None, processes):
+            while os.path.exists(f"/proc/{process}/ns"):
+                if time.monotonic() > deadline:
+                    raise FleetError(f"Process {process} does not end; {self.state} is left as it is.")
+                time.sleep(0.02)
+        remove_tree(self.state)
+
+
+# --- Helpers ------------------------------------------------------------------------------------------------------
+
+
+def make_key(path: Path, comment: str) -> None:
+    """Make an SSH key pair, `path` and `path`.pub, unless it is there."""
+    if not path.exists():
+        command = [find_program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
+        made = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if made.returncode != 0:
+            raise FleetError(f"ssh-keygen could not make {path}: {(made.stdout + made.stderr).strip()}")
+
+
+def ssh_options(known_hosts: Path) -> list[str]:
+    """Options with which only the fleet's own host keys count, and no file of the person who runs it is read."""
+    trusted = f'UserKnownHostsFile="{known_hosts}"'
+    settings = (trusted, "GlobalKnownHostsFile=none", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes")
+    return ["-F", "none", *(word for setting in settings for word in ("-o", setting))]
+
+
+def server_process(folder: Path) -> int | None:
+    """First process of the server with this folder, or None: bubblewrap wrote its number, /proc knows what it is."""
+    try:
+        process = int(json.loads((folder / "process.json").read_text())["child-pid"])
+        arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError, KeyError):
+        return None
+    return process if os.fsencode(folder) in arguments else None
+
+
+def count_calls(log: str) -> dict[str, int]:
+    """Count logins and sessions in what sshd logged at level VERBOSE."""
+    lines = log.splitlines()
+    return {
+        "connections": sum(line.startswith("Accepted publickey ") for line in lines),
+        "sessions": sum(line.startswith("Starting session: ") for line in lines),
+    }
+
+
+def list_tree(root: Path, top: str, exclude: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Describe everything below `root`/`top`, by its path as the server sees it.
+
+    Each entry: type ("file", "dir", "link", "other"), mode (octal), and except for folders size (bytes) and mtime_ns;
+    a link's target. A folder's own time changes with each entry, so it is left out. What lies at or below a path of
+    `exclude` is not listed.
+    """
+    found: dict[str, dict[str, Any]] = {}
+
+    def excluded(path: str) -> bool:
+        return any(path == one.rstrip("/") or path.startswith(one.rstrip("/") + "/") for one in exclude)
+
+    def visit(path: str) -> None:
+        for entry in sorted(os.listdir(f"{root}{path}")):
+            inner = f"{path}/{entry}"
+            if excluded(inner):
+                continue
+            status = os.lstat(f"{root}{inner}")
+            kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link"}
+            kind = kinds.get(stat.S_IFMT(status.st_mode), "other")
+            found[inner] = {"type": kind, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
+            if kind == "link":
+                found[inner]["target"] = os.readlink(f"{root}{inner}")
+            if kind == "dir":
+                visit(inner)
+            else:
+                found[inner] |= {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    if not excluded(top):
+        visit(top)
+    return found
+
+
+def remove_tree(top: Path) -> None:
+    """Remove a folder with all below it, also read-only folders (an install is one)."""
+    top.chmod(0o700)
+    for folder, names, _ in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+    shutil.rmtree(top)
+
+
+@contextlib.contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Let one program at a time change a state folder; another one waits.
+
+    The lock is on the folder itself, which `down` removes: whoever waited for a removed folder makes a new one.
+    """
+    while True:
+        state.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(state, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if state.exists() and os.path.samestat(os.fstat(descriptor), state.stat()):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+# --- The command line ---------------------------------------------------------------------------------------------
+
+
+def parse_groups(given: Sequence[str]) -> dict[str, list[str]]:
+    """Read NAME (all servers) and NAME=server1,server2."""
+    groups: dict[str, list[str]] = {}
+    for text in given:
+        name, _, servers = text.partition("=")
+        groups[name] = [server for server in servers.split(",") if server]
+    return groups
+
+
+def servers_from_options(options: argparse.Namespace) -> list[Server]:
+    """Servers server1 … serverN with the same options; the first `--shared-home` of them share a HOME."""
+    return [
+        Server(
+            name=f"server{number}",
+            home=options.home,
+            shared_home="shared" if number <= options.shared_home else None,
+            home_size=None if number <= options.shared_home else options.home_size,
+            compiler=not options.no_compiler,
+            git=not options.no_git,
+            network=not options.no_network,
+            python=options.python,
+        )
+        for number in range(1, options.servers + 1)
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    commands = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = commands.add_subparsers(dest="verb", required=True)
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text)
+        added.add_argument("--state", type=Path, default=REPOSITORY / ".fleet" / "default", help="the state folder")
+        return added
+
+    up = verb("up", "start servers; those that already run are left alone")
+    up.add_argument("--spec", type=Path, help="JSON or YAML: {servers: {name: {option: value}}}; instead of the rest")
+    up.add_argument("--servers", type=int, default=1, metavar="N", help="how many: server1 … serverN (default 1)")
+    up.add_argument("--shared-home", type=int, default=0, metavar="N", help="the first N share one HOME, as over NFS")
+    up.add_argument("--home", default=Server.home, metavar="PATH", help="HOME on the server")
+    up.add_argument("--home-size", type=int, metavar="BYTES", help="keep HOME in memory, with this limit")
+    up.add_argument("--no-compiler", action="store_true", help="hide the C and C++ compilers")
+    up.add_argument("--no-git", action="store_true", help="hide git")
+    up.add_argument("--no-network", action="store_true", help="nothing can be reached from the server")
+    up.add_argument("--python", metavar="none|PATH", help="hide the system's Pythons, or put another in their place")
+    verb("down", "end the servers and remove all they had")
+    verb("status", "list the servers; exit status 1 when one is down")
+    verb("probe", "say whether servers can be started on this machine")
+    inventory = verb("inventory", "write an inventory for ansible-playbook -i")
+    inventory.add_argument("--group", action="append", default=[], metavar="NAME[=SERVER,…]", help="put servers in it")
+    inventory.add_argument("--output", type=Path, help="default: inventory.yml in the state folder")
+    calls = verb("calls", "count SSH connections and sessions since the last reset")
+    calls.add_argument("server")
+    calls.add_argument("--reset", action="store_true", help="start counting anew")
+    snapshot = verb("snapshot", "list all files of HOME, /tmp and /var/tmp as JSON")
+    snapshot.add_argument("server")
+    snapshot.add_argument("--exclude", action="append", default=[], metavar="PATH", help="leave out what is below it")
+    shell = verb("shell", "log in, or run a command there")
+    shell.add_argument("server")
+    shell.add_argument("command", nargs=argparse.REMAINDER)
+    return commands
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the command line asks for; returns the exit status."""
+    if options.verb == "probe":
+        probe_sandbox()
+        return 0
+    if options.verb == "down":
+        if options.state.exists():
+            with locked(options.state):
+                Fleet(options.state).down()
+        return 0
+    if options.verb == "up":
+        wanted = servers_from_spec(read_spec(options.spec)) if options.spec else servers_from_options(options)
+        with locked(options.state):
+            fleet = Fleet(options.state)
+            fleet.up(wanted)
+        print_status(fleet)
+        return 0
+
+    fleet = Fleet(options.state)
+    if options.verb == "status":
+        return print_status(fleet)
+    if options.verb == "inventory":
+        output: Path = options.output or fleet.state / "inventory.yml"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(fleet.inventory(parse_groups(options.group)), indent=2) + "\n")  # JSON is YAML
+        print(output)
+        return 0
+    server = fleet.named(options.server)
+    if options.verb == "calls":
+        print(json.dumps(fleet.calls(server)))
+        if options.reset:
+            fleet.reset_calls(server)
+    elif options.verb == "snapshot":
+        print(json.dumps(fleet.snapshot(server, options.exclude), indent=1))
+    elif options.verb == "shell":
+        login = fleet.ssh(server, *(["-t"] if sys.stdin and sys.stdin.isatty() else []))
+        os.execv(login[0], [*login, *options.command])
+    return 0
+
+
+def print_status(fleet: Fleet) -> int:
+    down = 0
+    if not fleet.servers:
+        print(f"no servers in {fleet.state}")
+    for server in fleet.servers.values():
+        process = fleet.process_id(server)
+        down += not process
+        shared = f"  HOME shared as {server.shared_home}" if server.shared_home else ""
+        print(
+            f"{server.name}  {LOGIN}@{fleet.address(server)}:{PORT}  {f'pid {process}' if process else 'down'}{shared}"
+        )
+    return 1 if down else 0
+
+
+def main() -> int:
+    try:
+        return run(parser().parse_args())
+    except FleetError as error:
+        print(f"fleet: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

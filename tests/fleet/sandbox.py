@@ -1,0 +1,211 @@
+"""What a throwaway server is, and the bubblewrap sandbox that makes one. Standard library only."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+LOGIN = "researcher"
+LOGIN_ID = 1000  # user and group id on the server
+ORDINARY_ID = 52077  # user and group id on this machine when the fleet is started as root; needs no account
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PYTHONS = ("python[0-9]*", "python")
+COMPILERS = ("cc", "c89*", "c99*", "c++*", "cpp*", "gcc*", "g++*", "clang*", "*-gcc*", "*-g++*", "*-cpp*")
+GITS = ("git", "git-*")
+PRIVILEGE = ("sudo", "sudoedit", "doas", "pkexec")
+
+NO_SANDBOX = """\
+No throwaway server can be started: bubblewrap cannot make a user namespace here. It said:
+  {said}
+In a container: start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or --privileged.
+On Ubuntu >= 23.10, as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0
+Elsewhere, as root: sysctl -w user.max_user_namespaces=10000"""
+
+
+class FleetError(Exception):
+    """Something a person must mend; the text says what and how."""
+
+
+# --- What a server is ---------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """One throwaway server. Each field but the name may be given in a spec file, by the same name."""
+
+    name: str
+    home: str = f"/home/{LOGIN}"
+    shared_home: str | None = None  # servers that name the same group share one HOME, as over NFS
+    home_size: int | None = None  # bytes: HOME is a tmpfs with this limit, instead of a folder on disk
+    compiler: bool = True
+    git: bool = True
+    network: bool = True  # without: no interface but its own loopback; the login still works
+    python: str | None = None  # "none" hides every system Python, a path puts that interpreter at /usr/bin/python3
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("-", "").isalnum():
+            raise FleetError(f"{self.name!r} is no host name: use letters, digits and hyphens.")
+        if not self.home.startswith("/home/"):
+            raise FleetError(f"{self.name}: home must lie in /home, not at {self.home!r}.")
+        if self.shared_home and self.home_size:
+            raise FleetError(
+                f"{self.name}: home_size makes a HOME in memory, which cannot be shared. Drop one of both."
+            )
+
+    @property
+    def home_folder(self) -> str:
+        """Name of its folder in <state>/homes."""
+        return self.shared_home or self.name
+
+
+def servers_from_spec(spec: Mapping[str, Any]) -> list[Server]:
+    """Read {"servers": {name: {field: value}}}; unknown fields are refused by name."""
+    known = {field.name for field in dataclasses.fields(Server)} - {"name"}
+    servers = []
+    for name, given in (spec.get("servers") or {}).items():
+        options = given or {}
+        if unknown := sorted(set(options) - known):
+            raise FleetError(f"{name}: unknown {', '.join(unknown)}. A server may have: {', '.join(sorted(known))}.")
+        servers.append(Server(name=str(name), **options))
+    if not servers:
+        raise FleetError('The spec names no server. Expected: {"servers": {"server1": {}}}.')
+    return servers
+
+
+def read_spec(path: Path) -> Mapping[str, Any]:
+    """Read a spec file: JSON, or YAML where PyYAML is installed (as it is in .venv)."""
+    text = path.read_text()
+    if path.suffix == ".json":
+        loaded = json.loads(text)
+    else:
+        import yaml  # only here: everything else runs on a bare Python
+
+        loaded = yaml.safe_load(text)
+    if not isinstance(loaded, dict):
+        raise FleetError(f"{path} is not a mapping with a key `servers`.")
+    return loaded
+
+
+# --- The sandbox --------------------------------------------------------------------------------------------------
+
+
+def find_program(name: str) -> str:
+    """Full path of a system program; sbin is searched too, since an ordinary user's PATH often lacks it."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+    if not found:
+        raise FleetError(f"{name} is not installed. `scripts/system.sh test` says which command installs it.")
+    return found
+
+
+def real_programs(patterns: Iterable[str], folder: str = "/usr/bin") -> list[str]:
+    """The real files behind all programs that match: hiding those hides every name that links to them."""
+    return sorted({os.path.realpath(path) for pattern in patterns for path in glob.glob(f"{folder}/{pattern}")})
+
+
+@dataclasses.dataclass(frozen=True)
+class Python:
+    """An interpreter for /usr/bin/python3 that is not the system's."""
+
+    program: str
+    prefix: str  # its installation, on the server too: an interpreter finds its libraries by their full path
+    source: str  # where the starter of the sandbox finds that installation
+
+    @staticmethod
+    def of(server: Server) -> Python | None:
+        """The interpreter that a server asks for, if any. Raises FleetError when it does not run."""
+        if server.python in (None, "none"):
+            return None
+        ask = "import sys; print(sys.base_prefix); print('python%d.%d' % sys.version_info[:2])"
+        try:
+            told = subprocess.run([str(server.python), "-c", ask], capture_output=True, text=True, check=True).stdout
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise FleetError(f"{server.name}: python {server.python!r} does not run: {error}") from error
+        prefix, name = told.splitlines()
+        if prefix == "/usr":
+            raise FleetError(f"{server.name}: {server.python!r} is the system's Python, which a server has anyway.")
+        return Python(program=f"{prefix}/bin/{name}", prefix=prefix, source=prefix)
+
+
+def as_ordinary_user(state: Path, python: Python | None = None) -> tuple[list[str], str, Python | None]:
+    """How to start a program without privileges, and where it then finds the state folder and that Python.
+
+    For an ordinary user: as it is, in place. For root: as ORDINARY_ID, in a mount namespace of its own, where both are
+    also at /mnt, because an ordinary user may not walk through, say, /root.
+    """
+    if os.geteuid() != 0:
+        return [], str(state), python
+    mount = """\
+mount -t tmpfs tmpfs /mnt && mkdir /mnt/fleet /mnt/python && mount --bind "$1" /mnt/fleet &&
+if [ -n "$2" ]; then mount --bind "$2" /mnt/python; fi && shift 2 && exec "$@\""""
+    prefix = [find_program("unshare"), "--mount", "--propagation", "private"]
+    prefix += ["sh", "-c", mount, "sh", str(state), python.source if python else ""]
+    prefix += [find_program("setpriv"), f"--reuid={ORDINARY_ID}", f"--regid={ORDINARY_ID}", "--clear-groups", "--"]
+    return prefix, "/mnt/fleet", dataclasses.replace(python, source="/mnt/python") if python else None
+
+
+def probe_sandbox() -> None:
+    """Raise FleetError with cause and remedy unless a sandbox can really be made here."""
+    prefix, _, _ = as_ordinary_user(Path("/usr"))  # any folder will do
+    sandbox = [find_program("bwrap"), "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "--proc", "/proc"]
+    tried = subprocess.run([*prefix, *sandbox, "true"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if tried.returncode != 0:
+        raise FleetError(NO_SANDBOX.format(said=tried.stderr.strip() or f"nothing (exit status {tried.returncode})"))
+
+
+def sandbox_arguments(server: Server, state: str, python: Python | None) -> list[str]:
+    """bubblewrap's arguments for a server; `state` and `python.source` are paths as the sandbox's starter sees them."""
+    own = f"{state}/servers/{server.name}"
+    arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    arguments += [] if server.network else ["--unshare-net"]
+    arguments += ["--uid", f"{LOGIN_ID}", "--gid", f"{LOGIN_ID}", "--hostname", server.name]
+    arguments += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys"]
+    for folder, mode in (("/home", "0755"), ("/opt", "0755"), ("/root", "0111"), ("/var", "0755")):
+        arguments += ["--perms", mode, "--dir", folder]
+    for device in sorted(glob.glob("/dev/nvidia*")):
+        arguments += ["--dev-bind", device, device]
+
+    # The system, without what only the controller's owner put there.
+    arguments += ["--ro-bind", "/usr", "/usr", "--tmpfs", "/usr/local", "--remount-ro", "/usr/local"]
+    for top in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
+        if os.path.islink(top):
+            arguments += ["--symlink", os.readlink(top), top]
+        elif os.path.isdir(top):
+            arguments += ["--ro-bind", top, top]
+    arguments += ["--ro-bind", "/etc", "/etc"]
+    for name in ("passwd", "group", "hosts", "hostname"):
+        if os.path.exists(f"/etc/{name}"):
+            arguments += ["--ro-bind", f"{own}/run/{name}", f"/etc/{name}"]
+
+    arguments += ["--tmpfs", "/run", "--ro-bind", f"{own}/run", "/run/fleet"]
+    resolver = os.path.realpath("/etc/resolv.conf")
+    if resolver.startswith("/run/"):
+        arguments += ["--ro-bind-try", resolver, resolver]
+    arguments += ["--bind", f"{own}/tmp", "/tmp", "--bind", f"{own}/var_tmp", "/var/tmp"]
+    if server.home_size:
+        arguments += ["--perms", "0700", "--size", str(server.home_size), "--tmpfs", server.home]
+    else:
+        arguments += ["--bind", f"{state}/homes/{server.home_folder}", server.home]
+
+    hidden = real_programs(PRIVILEGE) + [path for path in ("/etc/pip.conf",) if os.path.exists(path)]
+    hidden += [] if server.compiler else real_programs(COMPILERS)
+    hidden += [] if server.git else real_programs(GITS)
+    if server.python:
+        # The first program still needs a Python of its own.
+        real = os.path.realpath("/usr/bin/python3")
+        arguments += ["--ro-bind", real, "/run/first_python", "--setenv", "PYTHONHOME", "/usr"]
+        hidden += real_programs(PYTHONS)
+    # Hidden: an empty file that cannot be executed lies over it. (bash's own `command -v` still prints such a name.)
+    for path in hidden:
+        arguments += ["--ro-bind", f"{own}/run/empty", path]
+    if python:
+        arguments += ["--ro-bind", python.source, python.prefix]
+        arguments += ["--ro-bind", f"{own}/run/python3", os.path.realpath("/usr/bin/python3")]
+    return [*arguments, "--remount-ro", "/run", "--remount-ro", "/", "--chdir", server.home]
