@@ -13,6 +13,7 @@ export ANSIBLE_HOME := $(CURDIR)/.cache/ansible
 export XDG_CACHE_HOME := $(CURDIR)/.cache
 # Settings of the caller's shell that would put packages, or Python's own modules, elsewhere.
 export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONHOME PYTHONPATH PIP_TARGET PIP_PREFIX
 
 help: ## Show these targets

@@ -10,6 +10,7 @@ if [ -d .fleet ]; then
   chmod -R u+w .fleet # installs are read-only
 fi
 rm -rf .fleet .cache .ansible .venv
+find . -path ./mirror -prune -o -name __pycache__ -prune -exec rm -rf {} +
 if [ -d mirror ]; then
   echo "Kept: mirror/ with its downloads ($(du -sh mirror | cut -f1)). To remove it too: rm -rf mirror"
 fi

@@ -17,6 +17,7 @@ step() {
 
 # Usage: summary TITLE
 summary() {
-  printf '\n%s\n' "${step_times[@]}"
+  echo
+  printf '%s\n' "${step_times[@]}"
   printf '%6d s  %s: all %d steps passed\n' "$SECONDS" "$1" "${#step_times[@]}"
 }
