@@ -7,6 +7,8 @@ build.py --inputs inputs.json --output DIR/Anaconda2-5.2.0-Linux-x86_64.sh [--wo
 from __future__ import annotations
 
 import runpy
+import sys
 
 if __name__ == "__main__":
+    sys.dont_write_bytecode = True  # nothing is written outside the output's folder and --work
     runpy.run_module("builder", run_name="__main__")

@@ -117,7 +117,7 @@ def test_sysconfigdata_follows_the_running_prefix(monkeypatch: pytest.MonkeyPatc
         "# generated\nbuild_time_vars = {'LIBDIR': '/usr/lib', 'SO': '.so', 'Py_ENABLE_SHARED': 1, 'HAVE_FORK': 1}\n"
     )
     module: dict[str, dict[str, object]] = {}
-    code = render_sysconfigdata((RECIPE / "py27/_sysconfigdata.py").read_text(), frozen)
+    code = render_sysconfigdata((RECIPE / "_sysconfigdata.py.in").read_text(), frozen)
 
     monkeypatch.setattr("sys.prefix", "/moved/here")
     exec(code, module)  # what `import _sysconfigdata` does

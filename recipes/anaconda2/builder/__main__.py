@@ -57,7 +57,7 @@ def python_step(inputs: Inputs, recipe: dict[str, Any]) -> Step:
     """CPython with its standard library and all shared libraries that it needs."""
     source = inputs.get("orig", recipe["source"])
     debs = [inputs.get("deb", name).path for name in [*recipe["debs"], *recipe["library_debs"]]]
-    template = (PY27 / "_sysconfigdata.py").read_text(encoding="utf-8")
+    template = (RECIPE / "_sysconfigdata.py.in").read_text(encoding="utf-8")
 
     def lay_out(root: Path) -> None:
         build_prefix(root, debs, source.path, recipe, template)

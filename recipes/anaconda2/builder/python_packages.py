@@ -94,9 +94,11 @@ def compile_pycosat(sdist: Path, version: str, root: Path, python: Path, work: P
             if member.name in ("PKG-INFO", "LICENSE"):
                 write_member(root, f"{SITE_PACKAGES}/pycosat-{version}-py2.7.egg-info/{member.name}", member)
     flags = ["-O2", "-DNDEBUG", "-fPIC", "-fwrapv", "-fno-strict-aliasing", "-shared"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(work), "TMPDIR": str(work), "LC_ALL": "C"}
     result = subprocess.run(
         [*compiler.split(), *flags, f"-I{python}/include/python2.7", "pycosat.c", "-o", "pycosat.so"],
         cwd=work,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -80,7 +80,7 @@ def build_prefix(root: Path, debs: list[Path], source: Path, recipe: dict[str, A
         debs: Debian's Python packages and those that hold the shared libraries.
         source: the upstream tarball these were built from.
         recipe: the table ``python`` of recipe.yml.
-        template: the text of py27/_sysconfigdata.py.
+        template: the text of _sysconfigdata.py.in.
     """
     pristine = tuple(recipe["pristine"])
     without = tuple(f"{LIBRARY}/lib-dynload/{module}." for module in recipe["without_modules"])
