@@ -1,0 +1,60 @@
+"""Filters about the mirror."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+Artifact = dict[str, Any]
+
+
+def lock_artifacts(lock: Any) -> list[Artifact]:
+    """Every file that a lock names, wherever in it, once each and in the order of their names."""
+
+    def walk(data: Any) -> Iterator[Artifact]:
+        if isinstance(data, dict):
+            if "filename" in data and "source" in data:
+                yield data
+            for value in data.values():
+                yield from walk(value)
+        elif isinstance(data, list):
+            for item in data:
+                yield from walk(item)
+
+    return [item for _name, item in sorted({item["filename"]: item for item in walk(lock)}.items())]
+
+
+def licence_lines(artifacts: list[Artifact]) -> list[str]:
+    """A line per licence: its files' number, size and names."""
+    lines = []
+    for licence in sorted({item["licence"] for item in artifacts}):
+        items = [item for item in artifacts if item["licence"] == licence]
+        names = ", ".join(item.get("project") or item["filename"].partition("_")[0] for item in items)
+        lines.append(f"{licence}: {names} ({sum(item['size'] for item in items) / 1e6:.1f} MB)")
+    return lines
+
+
+def mirror_sources(results: list[dict[str, Any]], standin_expect: dict[str, Any]) -> dict[str, Any]:
+    """Variables that make site.yml use what the mirror has where an upstream did not answer.
+
+    `results`: of the module mirror_repository, each with "item" (role name) and "record".
+    """
+    chosen: dict[str, Any] = {}
+    for result in results:
+        role, record = result["item"], result["record"]
+        if not record["upstream"]:
+            chosen[f"{role}_repository"] = record["path"]
+            chosen[f"{role}_commit"] = record["commit"]
+            if role == "detectron":
+                chosen["detectron_expect"] = standin_expect
+    return chosen
+
+
+class FilterModule:
+    """Registers the filters."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "lock_artifacts": lock_artifacts,
+            "licence_lines": licence_lines,
+            "mirror_sources": mirror_sources,
+        }

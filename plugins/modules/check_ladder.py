@@ -1,0 +1,110 @@
+#!/usr/bin/python
+"""Run the check ladder in the 2.7 environment."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: check_ladder
+short_description: Run the check ladder, of a whole generation or of one build
+description:
+  - With O(generation), activates it and runs its C(bin/check-ladder), all rungs, and records the result for this
+    server in C(checks/<server>/ladder.json).
+  - Otherwise runs O(program) on O(installs) with O(python), the checks of the roles O(only); fails on a failed check.
+options:
+  generation: {description: Folder of a generation., type: path}
+  prefix: {description: The stack's prefix., type: path, required: true}
+  digest: {description: The generation's digest for the record., type: str, default: ''}
+  program: {description: Source of the ladder., type: str, default: ''}
+  python: {description: The 2.7 interpreter., type: path}
+  installs: {description: Installs by role., type: dict, default: {}}
+  environment: {description: The ladder's whole environment., type: dict, required: true}
+  only: {description: Roles whose checks to run., type: list, elements: str, default: []}
+  expect: {description: Numbers that the lock expects., type: dict, default: {}}
+"""
+
+RETURN = r"""
+ladder: {description: The ladder's result (schema in files/py27/README.md)., type: dict, returned: success}
+"""
+
+import json
+import os
+import socket
+import subprocess
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_installs import write_json
+from ansible.module_utils.stack_lookup import driver_line
+
+TIMEOUT = 45 * 60  # seconds: a GPU newer than the stack compiles its kernels once, for over ten minutes
+BUILD_RUNGS = ("linkage", "import", "numerics")
+
+
+def failures(ladder: dict) -> list[str]:
+    """A sentence per failed check: what, why, remedy."""
+    return [
+        f"{rung['rung']}/{check['name']}: {check['reason'] or check['detail']}. {check.get('remedy') or ''}".strip()
+        for rung in ladder["rungs"]
+        for check in rung["checks"]
+        if check["status"] == "failed"
+    ]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "generation": {"type": "path"},
+            "prefix": {"type": "path", "required": True},
+            "digest": {"type": "str", "default": ""},
+            "program": {"type": "str", "default": ""},
+            "python": {"type": "path"},
+            "installs": {"type": "dict", "default": {}},
+            "environment": {"type": "dict", "required": True},
+            "only": {"type": "list", "elements": "str", "default": []},
+            "expect": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    options = ["--json", "-", "--expect", json.dumps(given["expect"])]
+    if given["generation"]:
+        script = '. "$1/activate.sh" && shift && exec check-ladder "$@"'
+        command = ["/bin/sh", "-c", script, "sh", given["generation"], *options]
+    else:
+        # The rung "files" is about published installs, and a build's checks are those that any server would give.
+        command = [given["python"], "-", *options, "--rungs", ",".join(BUILD_RUNGS), "--only", ",".join(given["only"])]
+        for role, path in given["installs"].items():
+            command += ["--install", f"{role}={path}"]
+    if module.check_mode:
+        module.exit_json(changed=bool(given["generation"]), ladder={})
+    try:
+        done = subprocess.run(
+            command,
+            input=given["program"],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+            cwd=given["prefix"],
+            env=given["environment"],
+        )
+        ladder = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        module.fail_json(msg=f"The check ladder could not be run: {error}.")
+    except ValueError:
+        said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+        module.fail_json(msg=f"The check ladder broke off with exit code {done.returncode}: {said}")
+    if given["generation"]:
+        folder = os.path.join(given["prefix"], "checks", socket.gethostname())
+        os.makedirs(folder, exist_ok=True)
+        record = {"digest": given["digest"], "driver": driver_line(), "time": int(time.time()), **ladder}
+        write_json(os.path.join(folder, "ladder.json"), record)
+        module.exit_json(changed=True, ladder=record)
+    failed = failures(ladder)
+    if failed:
+        module.fail_json(msg="The build does not pass its checks: " + " ".join(failed))
+    module.exit_json(changed=False, ladder=ladder)
+
+
+if __name__ == "__main__":
+    main()

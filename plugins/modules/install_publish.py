@@ -1,0 +1,81 @@
+#!/usr/bin/python
+"""Publish a finished build as an install."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: install_publish
+short_description: Publish a finished build as an immutable install
+description:
+  - Makes the folder read-only, records every path with its sha256 in C(manifest.json), writes C(receipt.json) last
+    and by rename, and gives the build's lease back.
+options:
+  prefix: {description: The prefix as an absolute path., type: str, required: true}
+  role: {description: The role whose install it is., type: str, required: true}
+  installs: {description: All installs as the role C(stack) looked them up., type: dict, required: true}
+  checks: {description: What the build's own checks found, for the receipt., type: dict, default: {}}
+  origin: {description: Where each artifact came from, for the receipt., type: dict, default: {}}
+  cache: {description: Folder of the cache., type: path, required: true}
+  discard: {description: Downloads to remove from the cache., type: list, elements: path, default: []}
+"""
+
+RETURN = r"""
+receipt: {description: The receipt as written., type: dict, returned: success}
+"""
+
+import os
+import platform
+import subprocess
+
+from ansible.module_utils import stack_lease
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_installs import StackError, publish, remove_tree
+
+
+def compiler() -> str:
+    """First line of `cc --version`; empty without a compiler."""
+    try:
+        shown = subprocess.run(["cc", "--version"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return shown.stdout.partition("\n")[0]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "prefix": {"type": "str", "required": True},
+            "role": {"type": "str", "required": True},
+            "installs": {"type": "dict", "required": True},
+            "checks": {"type": "dict", "default": {}},
+            "origin": {"type": "dict", "default": {}},
+            "cache": {"type": "path", "required": True},
+            "discard": {"type": "list", "elements": "path", "default": []},
+        }
+    )
+    role = module.params["role"]
+    install = module.params["installs"][role]
+    path = install["path"]
+    facts = {name: install[name] for name in ("role", "version", "recipe", "digest", "inputs", "requires")}
+    facts.update(
+        origin=module.params["origin"],
+        checks=module.params["checks"],
+        compiler=compiler(),
+        glibc=" ".join(platform.libc_ver()).strip(),
+    )
+    try:
+        receipt = publish(path, facts)
+    except StackError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{role} could not be published: {error}. Free space below the prefix, then run again.")
+    for download in module.params["discard"]:
+        if download.startswith(module.params["cache"] + os.sep):
+            remove_tree(download)
+    stack_lease.release(os.path.join(module.params["prefix"], "var", "lease", f"{role}-{install['digest']}.json"))
+    size = f"{receipt['paths']} paths, {receipt['bytes'] / 1e6:.0f} MB"
+    module.exit_json(changed=True, receipt=receipt, msg=f"{role} {install['version']} published: {size}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+#!/usr/bin/python
+"""Build an artifact of the mirror, once per recipe and inputs."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mirror_built
+short_description: Build an artifact of the mirror
+description:
+  - Runs C(program --inputs inputs.json --output FILE) and records the file's sum and size with O(record) in
+    C(artifact.json), which is written last. Does nothing where that is there and its file is whole.
+options:
+  folder: {description: 'The artifact''s folder, named after its recipe and inputs.', type: path, required: true}
+  filename: {description: Name of the file to build., type: str, required: true}
+  program: {description: The recipe., type: path, required: true}
+  inputs: {description: Path of each input by filename., type: dict, required: true}
+  record: {description: What to record besides., type: dict, required: true}
+"""
+
+RETURN = r"""
+record: {description: The artifact's record., type: dict, returned: success}
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_installs import read_json, sha256_of, write_json
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "folder": {"type": "path", "required": True},
+            "filename": {"type": "str", "required": True},
+            "program": {"type": "path", "required": True},
+            "inputs": {"type": "dict", "required": True},
+            "record": {"type": "dict", "required": True},
+        }
+    )
+    given = module.params
+    output = os.path.join(given["folder"], given["filename"])
+    where = os.path.join(given["folder"], "artifact.json")
+    record = read_json(where)
+    if record and os.path.isfile(output) and sha256_of(output) == record["sha256"]:
+        module.exit_json(changed=False, record=record)
+    os.makedirs(given["folder"], exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=given["folder"]) as work:
+        listed = os.path.join(work, "inputs.json")
+        with open(listed, "w", encoding="utf-8") as stream:
+            json.dump(given["inputs"], stream)
+        command = [sys.executable, given["program"], "--inputs", listed, "--output", output, "--work", work]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        module.fail_json(
+            msg=f"{given['filename']} could not be built: {(done.stderr.strip() or done.stdout.strip())[-2000:]}"
+        )
+    record = {
+        **given["record"],
+        "filename": given["filename"],
+        "sha256": sha256_of(output),
+        "size": os.path.getsize(output),
+    }
+    write_json(where, record)
+    module.exit_json(changed=True, record=record)
+
+
+if __name__ == "__main__":
+    main()

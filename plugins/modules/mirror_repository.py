@@ -1,0 +1,76 @@
+#!/usr/bin/python
+"""Mirror one commit of a git repository, or make what stands in for it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: mirror_repository
+short_description: Keep one commit of a git repository in a bare repository of the mirror
+description:
+  - Fetches O(commit) from O(repository) into the bare repository O(path). Where that does not answer within
+    O(timeout), runs O(otherwise) with O(otherwise_path), which makes a bare repository and prints a commit id.
+options:
+  path: {description: The bare repository., type: path, required: true}
+  repository: {description: Its upstream., type: str, required: true}
+  commit: {description: Full commit id., type: str, required: true}
+  timeout: {description: Seconds., type: int, default: 20}
+  otherwise: {description: Command that makes what stands in., type: list, elements: str, required: true}
+  otherwise_path: {description: The bare repository that it makes., type: path, required: true}
+"""
+
+RETURN = r"""
+record:
+  description: What the mirror has, C(path), C(commit), C(upstream) (bool), C(why) it is not the upstream.
+  type: dict
+  returned: success
+"""
+
+import os
+import subprocess
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_fetch import git, without_secrets
+
+
+def has_commit(path: str, commit: str) -> bool:
+    """Whether the bare repository at `path` has the commit with all its files."""
+    return os.path.isdir(path) and not git(path, "archive", "--format=tar", f"--output={os.devnull}", commit)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "repository": {"type": "str", "required": True},
+            "commit": {"type": "str", "required": True},
+            "timeout": {"type": "int", "default": 20},
+            "otherwise": {"type": "list", "elements": "str", "required": True},
+            "otherwise_path": {"type": "path", "required": True},
+        }
+    )
+    given = module.params
+    path, commit, repository = given["path"], given["commit"], given["repository"]
+    if has_commit(path, commit):
+        module.exit_json(changed=False, record={"path": path, "commit": commit, "upstream": True, "why": ""})
+    os.makedirs(path, exist_ok=True)
+    why = git(path, "init", "--quiet", "--bare", path) or git(
+        path, "fetch", "--quiet", "--depth=1", repository, f"{commit}:refs/heads/{commit}", timeout=given["timeout"]
+    )
+    if not why and has_commit(path, commit):
+        git(path, "update-server-info")
+        module.exit_json(changed=True, record={"path": path, "commit": commit, "upstream": True, "why": ""})
+    existed = os.path.isdir(given["otherwise_path"])
+    made = subprocess.run(
+        [*given["otherwise"], given["otherwise_path"]], capture_output=True, text=True, check=False, timeout=600
+    )
+    if made.returncode:
+        module.fail_json(
+            msg=f"{without_secrets(repository)} did not answer ({why}), and what stands in for it could not be made: "
+            f"{made.stderr.strip()}"
+        )
+    record = {"path": given["otherwise_path"], "commit": made.stdout.split()[-1], "upstream": False, "why": why}
+    module.exit_json(changed=not existed, record=record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+#!/usr/bin/python
+"""Look up, in one remote call, all that a server has of a stack."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: stack_lookup
+short_description: Look up all that a server has of a stack
+description:
+  - Reads the receipts of all wanted installs, compares each manifest with what lies on disk (by stat, or by content
+    with O(deep)), and reads the current generation and this server's recorded check ladder.
+  - Changes nothing. Refuses a prefix that is not empty and belongs to nobody, or to another stack.
+options:
+  prefix: {description: The stack's prefix; C(~) is the login's home., type: str, required: true}
+  stack: {description: Name of the stack., type: str, required: true}
+  installs:
+    description: Wanted installs by role, as the filter C(wanted_installs) gives them.
+    type: dict
+    required: true
+  deep: {description: Re-hash every file of every install., type: bool, default: false}
+"""
+
+RETURN = r"""
+prefix: {description: The prefix as an absolute path., type: str, returned: success}
+server: {description: The server's own name for itself., type: str, returned: success}
+installs:
+  description: The wanted installs, paths made absolute, each with C(state) (present, absent, damaged) and C(why).
+  type: dict
+  returned: success
+generation:
+  description: The current generation (C(number), C(digest), C(path), C(installs)); empty where there is none.
+  type: dict
+  returned: success
+ladder: {description: This server's last check ladder and what it was run on., type: dict, returned: success}
+driver: {description: The loaded NVIDIA driver's version line; empty without one., type: str, returned: success}
+"""
+
+import os
+import socket
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_installs import StackError, check_owner, install_state, read_json
+from ansible.module_utils.stack_lookup import current_generation, driver_line
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "prefix": {"type": "str", "required": True},
+            "stack": {"type": "str", "required": True},
+            "installs": {"type": "dict", "required": True},
+            "deep": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    prefix = os.path.abspath(os.path.expanduser(module.params["prefix"]))
+    server = socket.gethostname()
+    try:
+        check_owner(prefix, module.params["stack"])
+        installs = {}
+        for role, wanted in module.params["installs"].items():
+            path = os.path.join(prefix, wanted["path"])
+            installs[role] = {**wanted, "path": path, **install_state(path, module.params["deep"])}
+    except StackError as error:
+        module.fail_json(msg=str(error))
+    except PermissionError as error:
+        module.fail_json(msg=f"{error.filename} cannot be read: {error.strerror}. Is it really yours? See stack_prefix.")
+    module.exit_json(
+        changed=False,
+        prefix=prefix,
+        server=server,
+        installs=installs,
+        generation=current_generation(prefix),
+        ladder=read_json(os.path.join(prefix, "checks", server, "ladder.json")) or {},
+        driver=driver_line(),
+    )
+
+
+if __name__ == "__main__":
+    main()
