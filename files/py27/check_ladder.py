@@ -53,7 +53,7 @@ ROLES = ('nvidia_libs', 'anaconda2', 'caffe2', 'cocoapi', 'detectron')
 PASSED, FAILED, NOT_APPLICABLE = 'passed', 'failed', 'not_applicable'
 
 CPU_CHECK_SECONDS = 300
-GPU_CHECK_SECONDS = 1800  # a GPU newer than the wheel's machine code: the driver compiles PTX for some eleven minutes, once
+GPU_CHECK_SECONDS = 1800  # on a GPU newer than the machine code, the driver first compiles PTX for some eleven minutes
 OPERATOR_LIBRARY = 'libcaffe2_detectron_ops_gpu.so'
 BASELINE = 'configs/12_2017_baselines/e2e_mask_rcnn_R-50-FPN_1x.yaml'
 
@@ -90,7 +90,8 @@ class Stack(object):
     def python_paths(self):
         """The folders that activation puts on PYTHONPATH, in its order."""
         folders = {'detectron': '', 'cocoapi': 'PythonAPI'}
-        return [self.path(role, folders[role]).rstrip('/') for role in ('detectron', 'cocoapi') if role in self.installs]
+        return [self.path(role, folders[role]).rstrip('/') for role in sorted(folders, reverse=True)
+                if role in self.installs]
 
     @property
     def activation(self):
@@ -313,18 +314,20 @@ def caffe2_gpu_library(stack):
     path = os.path.join(caffe2_libraries(stack), 'libcaffe2_gpu.so')
     library = ctypes.CDLL(path)
     needed = [name for name in elf_dynamic(path)['needed'] if name.startswith(('libcudnn', 'libnccl'))]
-    own = [symbol for symbol in ('cudnnCreate', 'ncclAllReduce') if defining_file(library, symbol) == os.path.realpath(path)]
+    own = [symbol for symbol in ('cudnnCreate', 'ncclAllReduce')
+           if defining_file(library, symbol) == os.path.realpath(path)]
     if len(own) == 2 and not needed:
         return 'static: cuDNN and NCCL are inside libcaffe2_gpu.so, which needs neither from outside'
     if own:
-        raise Failed('libcaffe2_gpu.so defines %s and needs %s' % (' and '.join(own), ' and '.join(needed) or 'nothing'))
+        raise Failed('libcaffe2_gpu.so defines %s, and needs %s' % (
+            ' and '.join(own), ' and '.join(needed) or 'neither libcudnn nor libnccl'))
     if 'nvidia_libs' not in stack.installs:
         raise NotApplicable('libcaffe2_gpu.so needs %s, but no nvidia_libs were given' % ' and '.join(needed))
     bound = [name for name in mapped_files() if os.path.basename(name).startswith(('libcudnn.so', 'libnccl.so'))]
     foreign = [name for name in bound if not is_inside(name, [stack.path('nvidia_libs')])]
     if foreign or not bound:
-        raise Failed('libcaffe2_gpu.so is bound to %s, not to the stack\'s' % (' and '.join(foreign) or 'no cuDNN or NCCL'),
-                     stack.activation)
+        raise Failed('libcaffe2_gpu.so is bound to %s, not to the stack\'s cuDNN and NCCL' % (
+            ' and '.join(foreign) or 'none'), stack.activation)
     return 'dynamic: bound to %s' % ' and '.join(bound)
 
 
@@ -332,10 +335,11 @@ def caffe2_gpu_library(stack):
 def operator_library_needs(stack):
     path = os.path.join(caffe2_libraries(stack), OPERATOR_LIBRARY)
     ctypes.CDLL(path)
-    foreign = [name for name in mapped_files()
-               if re.match(r'libc10|libcaffe2|libcudart', os.path.basename(name)) and not is_inside(name, [stack.path('caffe2')])]
+    foreign = [name for name in mapped_files() if re.match(r'libc10|libcaffe2|libcudart', os.path.basename(name))
+               and not is_inside(name, [stack.path('caffe2')])]
     if foreign:
-        raise Failed('%s is bound to %s, outside the stack' % (OPERATOR_LIBRARY, ' and '.join(foreign)), stack.activation)
+        raise Failed('%s is bound to %s, outside the stack' % (OPERATOR_LIBRARY, ' and '.join(foreign)),
+                     '%s, in a shell without an LD_LIBRARY_PATH of its own' % stack.activation)
     return 'all %d libraries that it needs are found' % len(elf_dynamic(path)['needed'])
 
 
@@ -400,7 +404,8 @@ def matplotlib_backend(stack):
     import matplotlib
     backend = matplotlib.get_backend()
     if backend.lower() != 'agg':
-        raise Failed('matplotlib draws with %s, which wants an X display' % backend, 'export MPLBACKEND=Agg (activate.sh does)')
+        raise Failed('matplotlib draws with %s, which wants an X display' % backend,
+                     'export MPLBACKEND=Agg (activate.sh does)')
     import matplotlib.pyplot  # noqa: F401
     return 'Agg, without an X display'
 
@@ -418,7 +423,8 @@ def pip_check(stack):
         import pip  # noqa: F401
     except ImportError:
         raise NotApplicable('pip is not in the environment')
-    code, output = run_program([sys.executable, '-W', 'ignore', '-m', 'pip', 'check', '--disable-pip-version-check'], stack)
+    pip_command = [sys.executable, '-W', 'ignore', '-m', 'pip', '--disable-pip-version-check', 'check']
+    code, output = run_program(pip_command, stack)
     lines = [line for line in output.splitlines() if line and not line.startswith('DEPRECATION')]
     if code:
         raise Failed('; '.join(lines) or 'pip check exits with %d' % code)
@@ -621,7 +627,7 @@ def boxes(stack):
 
 
 def configure(stack):
-    """Merge the baseline config once per process, without its download of pretrained weights; returns Detectron's cfg."""
+    """Merge the baseline config once per process, without fetching its pretrained weights; returns Detectron's cfg."""
     from detectron.core import config
     if config.cfg.MODEL.TYPE != 'generalized_rcnn':
         config.merge_cfg_from_file(str(stack.path('detectron', BASELINE)))
@@ -639,7 +645,8 @@ def config(stack):
     published = {'BASE_LR': 0.02, 'MAX_ITER': 90000, 'STEPS': [0, 60000, 80000], 'NUM_CLASSES': 81, 'MASK_ON': True}
     wrong = sorted(key for key in published if found[key] != published[key])
     if wrong:
-        raise Failed('%s: %s' % (BASELINE, ', '.join('%s is %s, not %s' % (key, found[key], published[key]) for key in wrong)))
+        raise Failed('%s: %s' % (BASELINE, ', '.join(
+            '%s is %s, not %s' % (key, found[key], published[key]) for key in wrong)))
     return '%s: %s' % (os.path.basename(BASELINE), ', '.join('%s %s' % item for item in sorted(found.items())))
 
 
@@ -655,8 +662,8 @@ def dataset(stack):
         stream.write(json.dumps({
             'images': [{'id': 1, 'width': 120, 'height': 100, 'file_name': 'one.jpg'}],
             'categories': [{'id': 7, 'name': 'thing', 'supercategory': 'thing'}],
-            'annotations': [{'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [10, 10, 40, 30], 'area': 1200, 'iscrowd': 0,
-                             'segmentation': [[10, 10, 50, 10, 50, 40, 10, 40]]}],
+            'annotations': [{'id': 1, 'image_id': 1, 'category_id': 7, 'bbox': [10, 10, 40, 30], 'area': 1200,
+                             'iscrowd': 0, 'segmentation': [[10, 10, 50, 10, 50, 40, 10, 40]]}],
         }).encode('ascii'))
     io.open(os.path.join(folder, 'one.jpg'), 'wb').close()  # its presence is asserted, its pixels are not read
     catalog = dataset_catalog._DATASETS if hasattr(dataset_catalog, '_DATASETS') else dataset_catalog.DATASETS
@@ -728,7 +735,7 @@ def test_summary(output):
 
 
 def run_program(command, stack):
-    """Run a program in the stack's environment and in the scratch folder; (exit status, stdout and stderr as one text)."""
+    """Run a program on the stack, in the scratch folder; returns (exit status, stdout and stderr as one text)."""
     environment = dict(os.environ, PYTHONDONTWRITEBYTECODE='1')
     paths = stack.python_paths + [path for path in os.environ.get('PYTHONPATH', '').split(':') if path]
     environment['PYTHONPATH'] = ':'.join(str(path) for path in collections.OrderedDict.fromkeys(paths))
@@ -771,8 +778,8 @@ def predicted_sentence(gpu, prediction, code):
         return '%s: there is machine code for it' % who
     span = 'machine code for %s to %s only' % (min(code, key=version), max(code, key=version))
     if prediction.operators:
-        return ('%s: Caffe2\'s own operators will run, after a one-time compilation of minutes, but cuDNN and cuBLAS hold %s: '
-                'convolutions and matrix products will fail, so nothing can be trained' % (who, span))
+        return ('%s: Caffe2\'s own operators will run, after a one-time compilation of minutes, but cuDNN and cuBLAS hold '
+                '%s: convolutions and matrix products will fail, so nothing can be trained' % (who, span))
     return '%s: nothing will run; this Caffe2 holds %s and no PTX that suits it' % (who, span)
 
 
@@ -788,7 +795,7 @@ def driver(stack):
     if not found:
         raise NotApplicable('the version of the NVIDIA driver can be read neither from NVML nor from /proc')
     if version(found) < version(needed):
-        raise Failed('the NVIDIA driver is %s; this CUDA needs at least %s, and Caffe2 will see no GPU' % (found, needed),
+        raise Failed('the NVIDIA driver is %s; with less than %s this CUDA sees no GPU' % (found, needed),
                      'ask the administrator for a driver of %s or later, or use a stack for an older CUDA' % needed)
     return 'driver %s, at least %s needed' % (found, needed)
 
@@ -888,7 +895,8 @@ def test_batch_permutation_op(stack):
 @check('cudnn_cublas', 'caffe2', gpus=1)
 def gpu_fully_connected(stack):
     inputs, _ = fully_connected_problem()
-    off = largest_difference('FC on the GPU', run_operator('FC', inputs, device(0)), run_operator('FC', inputs, device()))
+    off = largest_difference('FC on the GPU', run_operator('FC', inputs, device(0)),
+                             run_operator('FC', inputs, device()))
     return 'FC (cuBLAS) on the GPU agrees with the CPU to %.0e' % off
 
 
@@ -1061,7 +1069,7 @@ def run_process(checks, stack, announce):
 
 
 def run_until_death(checks, stack, announce):
-    """Run checks in one child. Returns the entries of those that ran, the last of them failed if the child died of it."""
+    """Run checks in one child. Returns the entries of those that ran; the last one failed if the child died of it."""
     started, following = time.time(), iter(checks)
 
     def announce_next(_):
@@ -1091,23 +1099,20 @@ def why_not(one, stack):
 def climb(stack, checks, rungs=RUNGS, announce=lambda one: None):
     """Run the checks of the given rungs; returns the report's list, which always has all rungs."""
     checks = [one for one in checks if one.rung in rungs]
-    results = dict((one.name, entry(one, NOT_APPLICABLE, reason=why_not(one, stack))) for one in checks if why_not(one, stack))
-    processes = collections.OrderedDict()
+    results, processes = {}, collections.OrderedDict()
     for one in sorted(checks, key=lambda one: RUNGS.index(one.rung)):
-        if one.name not in results:
+        reason = why_not(one, stack)
+        if reason:
+            results[one.name] = entry(one, NOT_APPLICABLE, reason=reason)
+        else:
             processes.setdefault(one.process, []).append(one)
     for group in processes.values():
         results.update((result['name'], result) for result in run_process(group, stack, announce))
-    return [rung_entry(rung, [results[one.name] for one in checks if one.rung == rung],
-                       'none of its checks is about the chosen components' if rung in rungs else 'not asked for with --rungs')
-            for rung in RUNGS]
+    return [rung_entry(rung, [results[one.name] for one in checks if one.rung == rung], rung in rungs) for rung in RUNGS]
 
 
-def rung_entry(rung, results, otherwise):
-    """A rung's entry: failed if a check failed, passed if one passed, else not applicable with the checks' reason.
-
-    `otherwise` is the reason if it has no checks.
-    """
+def rung_entry(rung, results, chosen):
+    """A rung's entry: failed if a check failed, passed if one passed, else not applicable with the checks' reason."""
     failed = [result for result in results if result['status'] == FAILED]
     if failed:
         more = ' (and %d more)' % (len(failed) - 1) if len(failed) > 1 else ''
@@ -1116,7 +1121,8 @@ def rung_entry(rung, results, otherwise):
         status, reason = PASSED, ''
     else:
         reasons = collections.OrderedDict.fromkeys(result['reason'] for result in results)
-        status, reason = NOT_APPLICABLE, '; '.join(reasons) or otherwise
+        no_checks = 'none of its checks is about the chosen components' if chosen else 'not asked for with --rungs'
+        status, reason = NOT_APPLICABLE, '; '.join(reasons) or no_checks
     return {'rung': rung, 'status': status, 'reason': reason,
             'seconds': round(sum(result['seconds'] for result in results), 2), 'checks': results}
 
@@ -1162,11 +1168,12 @@ def parse_arguments(arguments):
                         '(default: $DETECTRON_GENERATION, else the generation that this file lies in)')
     parser.add_argument('--install', metavar='ROLE=DIR', action='append', default=[],
                         help='check this install instead; repeatable; roles: %s' % ', '.join(ROLES))
-    parser.add_argument('--only', metavar='ROLE[,ROLE]', default=','.join(ROLES), help='only the checks of these components')
+    parser.add_argument('--only', metavar='ROLE[,ROLE]', default=','.join(ROLES),
+                        help='only the checks of these components')
     parser.add_argument('--rungs', metavar='RUNG[,RUNG]', default=','.join(RUNGS),
                         help='only these rungs, as before publishing: %s' % ','.join(RUNGS[1:4]))
-    parser.add_argument('--expect', metavar='JSON|FILE', default='{}', help='what the lock expects: cudnn, nccl, operators, '
-                        'compute_capabilities, driver_min, detectron; all of it optional')
+    parser.add_argument('--expect', metavar='JSON|FILE', default='{}', help='what the lock expects: cudnn, nccl, '
+                        'operators, compute_capabilities, driver_min, detectron; all of it optional')
     parser.add_argument('--json', metavar='FILE|-', help='write the report as JSON instead of the table')
     options = parser.parse_args(arguments)
 
@@ -1210,7 +1217,7 @@ def own_generation():
 
 
 def prepare_environment(stack):
-    """What all checks need: the installs importable as after activation, and nothing written outside the scratch folder."""
+    """What all checks need: the installs importable as after activation, and a place for what libraries write."""
     sys.dont_write_bytecode = True  # installs are read-only
     for path in reversed(stack.python_paths):
         if path not in map(os.path.realpath, sys.path):
@@ -1239,7 +1246,7 @@ def main(arguments=None):
     scratch = os.path.realpath(tempfile.mkdtemp(prefix='check-ladder-'))
     try:
         probed, cause, _ = in_child(lambda: iter([probe_gpus()]), CPU_CHECK_SECONDS)
-        gpus, no_gpu, fault = probed[0][0] if probed else ([], 'asking the CUDA driver for GPUs: the process %s' % cause, True)
+        gpus, no_gpu, fault = probed[0][0] if probed else ([], 'a process that asks for GPUs %s' % cause, True)
         stack = Stack(options.installs, options.generation, options.expect, gpus, no_gpu, fault, scratch)
         prepare_environment(stack)
         checks = [one for one in CHECKS if one.component in options.only]
