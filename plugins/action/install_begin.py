@@ -1,4 +1,5 @@
-"""Adds to the module of the same name who runs this play, and whether a lease's holder has died."""
+"""Spares the remote call when the install is present; otherwise adds who runs this play, and whether a lease's holder
+has died."""
 
 from __future__ import annotations
 
@@ -51,6 +52,9 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        install = self._task.args["installs"][self._task.args["role"]]
+        if install["state"] == "present":  # the look-up of role stack has seen it whole
+            return {"changed": False, "build": False, "path": install["path"]}
         arguments = {**self._task.args, "run": this_run()}
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         held_by = result.get("held_by")

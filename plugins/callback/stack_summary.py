@@ -1,0 +1,105 @@
+"""A table at the end of a run: every server and every rung of its check ladder, what changed, what failed and why."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from typing import Any
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: stack_summary
+type: aggregate
+short_description: Table of servers and rungs of the check ladder
+description:
+  - Shows, after the play recap, one line per server with each rung of its check ladder, then the reasons of rungs that
+    failed or do not apply, what was installed, and for a server that failed, why and how to go on.
+requirements: [enable in ansible.cfg]
+"""
+
+MARKS = {"passed": "passed", "failed": "FAILED", "not_applicable": "n/a"}
+
+
+def table(ladders: dict[str, dict[str, Any]]) -> list[list[str]]:
+    """Rows of the table, the header first: server, then a mark per rung ("-" where no ladder was climbed)."""
+    rungs = list(dict.fromkeys(rung["rung"] for ladder in ladders.values() for rung in ladder.get("rungs", [])))
+    rows = [["server", *rungs]]
+    for server, ladder in ladders.items():
+        marks = {rung["rung"]: MARKS[rung["status"]] for rung in ladder.get("rungs", [])}
+        rows.append([server, *[marks.get(rung, "-") for rung in rungs]])
+    return rows
+
+
+def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """(servers, sentence) for each rung that did not pass, one line for all servers of which the same is true."""
+    found: dict[str, list[str]] = {}
+    for server, ladder in ladders.items():
+        for rung in ladder.get("rungs", []):
+            if rung["status"] == "not_applicable":
+                found.setdefault(f"{rung['rung']} does not apply: {rung['reason']}", []).append(server)
+            for check in rung["checks"] if rung["status"] == "failed" else []:
+                if check["status"] == "failed":
+                    why = f"{rung['rung']} failed, {check['name']}: {check['reason'] or check['detail']}"
+                    remedy = f" Remedy: {check['remedy']}" if check.get("remedy") else ""
+                    found.setdefault(why + remedy, []).append(server)
+    return [(", ".join(servers), why) for why, servers in found.items()]
+
+
+class CallbackModule(CallbackBase):
+    """Collects results as they come and prints at the end."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "stack_summary"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ladders: dict[str, dict[str, Any]] = {}
+        self.installed: dict[str, list[str]] = {}
+        self.failed: dict[str, str] = {}
+
+    def v2_runner_on_ok(self, result: Any) -> None:
+        server, values = result._host.get_name(), result._result
+        if result._task.action == "ladder_report":
+            self.ladders[server] = values["ladder"]
+        elif result._task.action == "install_publish" and values.get("receipt"):
+            self.installed.setdefault(server, []).append(values["msg"])
+
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        server, values = result._host.get_name(), result._result
+        if "ladder" in values:
+            self.ladders[server] = values["ladder"]
+        self.failed[server] = str(values.get("msg", "no message"))
+
+    def v2_runner_on_unreachable(self, result: Any) -> None:
+        self.failed[result._host.get_name()] = "not reachable: " + str(result._result.get("msg", ""))
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        if self.ladders or self.installed:
+            self._print_ladders()
+        for server, lines in self.installed.items():
+            self._display.display(f"{server}: " + "; ".join(lines))
+        if self.failed:
+            for server, why in self.failed.items():
+                self._wrapped(f"{server} failed: ", why, "red")
+            self._display.display(f"After mending it: the same command with --limit {','.join(self.failed)}")
+
+    def _wrapped(self, start: str, text: str, colour: str | None = None) -> None:
+        width = min(shutil.get_terminal_size().columns, 120)
+        self._display.display(textwrap.fill(" ".join(text.split()), width, initial_indent=start, subsequent_indent="  ",
+                                            break_long_words=False, break_on_hyphens=False), color=colour)
+
+    def _print_ladders(self) -> None:
+        rows = table(self.ladders)
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        self._display.banner("CHECK LADDER")
+        for row in rows:
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
+            worst = "red" if "FAILED" in row else "green" if "passed" in row else None
+            self._display.display(line.rstrip(), color=worst)
+        for servers, why in reasons(self.ladders):
+            self._wrapped(f"{servers}: ", why)
+
+
