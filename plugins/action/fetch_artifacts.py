@@ -32,6 +32,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
         self._started = self._shown = time.monotonic()
+        self._named = ""  # the artifact that the last line was about
         arguments = dict(self._task.args)
         mirror = str(arguments.get("mirror", ""))
         try:
@@ -53,8 +54,9 @@ class ActionModule(ActionBase):
 
     def _show(self, name: str, have: int, size: int, verb: str, last: bool = False) -> None:
         now = time.monotonic()
-        if now - self._shown < SHOW_EVERY and not (last and self._shown > self._started):
+        if now - self._shown < SHOW_EVERY and not (last and self._named == name):
             return
+        self._named = name
         self._shown = now
         self._display.display(
             f"[{self._vars.get('inventory_hostname')}] {name}: {verb} {have / 1e6:.0f} of {size / 1e6:.0f} MB "

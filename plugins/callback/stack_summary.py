@@ -77,7 +77,7 @@ class CallbackModule(CallbackBase):
         self.failed[result._host.get_name()] = "not reachable: " + str(result._result.get("msg", ""))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        if self.ladders or self.installed:
+        if self.ladders:
             self._print_ladders()
         for server, lines in self.installed.items():
             self._display.display(f"{server}: " + "; ".join(lines))

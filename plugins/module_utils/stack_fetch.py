@@ -201,7 +201,7 @@ class Fetcher:
 
     def resolve(self, artifact: Artifact) -> Artifact:
         """`artifact` itself, or for a built one what the mirror's record says of its file."""
-        if "built" not in artifact:
+        if "sha256" in artifact:
             return artifact
         where = f"built/{artifact['built']}/artifact.json"
         try:
