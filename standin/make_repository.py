@@ -56,7 +56,7 @@ def cocoapi_files(sdist: Path) -> dict[str, bytes]:
 
 
 def fast_import_stream(files: dict[str, bytes], message: str) -> bytes:
-    """One commit without parents, as git-fast-import(1) reads it. What starts with #! is executable, whatever its mode."""
+    """One commit without parents, as git-fast-import(1) reads it; what starts with #! is made executable."""
     text = message.encode()
     parts = [f"commit {BRANCH}\nauthor {AUTHOR}\ncommitter {AUTHOR}\ndata {len(text)}\n".encode(), text, b"\n"]
     for name in sorted(files):

@@ -392,9 +392,9 @@ def packages(stack):
     import cv2  # before Caffe2, as Detectron's tools do
     import numpy
     import yaml
+    require_own_modules(stack, 'cv2', 'numpy', 'yaml')
     if yaml.__version__ != '3.12':
         raise Failed('PyYAML is %s; Detectron needs 3.12 (later ones refuse its configs)' % yaml.__version__)
-    require_own_modules(stack, 'cv2', 'numpy', 'yaml')
     return 'numpy %s, OpenCV %s, PyYAML %s' % (numpy.__version__, cv2.__version__, yaml.__version__)
 
 
@@ -778,8 +778,8 @@ def predicted_sentence(gpu, prediction, code):
         return '%s: there is machine code for it' % who
     span = 'machine code for %s to %s only' % (min(code, key=version), max(code, key=version))
     if prediction.operators:
-        return ('%s: Caffe2\'s own operators will run, after a one-time compilation of minutes, but cuDNN and cuBLAS hold '
-                '%s: convolutions and matrix products will fail, so nothing can be trained' % (who, span))
+        return ('%s: Caffe2\'s own operators will run, after a one-time compilation of minutes, but cuDNN and cuBLAS '
+                'hold %s: convolutions and matrix products will fail, so nothing can be trained' % (who, span))
     return '%s: nothing will run; this Caffe2 holds %s and no PTX that suits it' % (who, span)
 
 
@@ -877,8 +877,7 @@ def cuda_devices(stack):
     from caffe2.python import workspace
     found = workspace.NumCudaDevices()
     if found != len(stack.gpus):
-        raise Failed('Caffe2 sees %d GPUs, the driver %d' % (found, len(stack.gpus)),
-                     'see the rung "predicted": most often the driver is too old for this CUDA')
+        raise Failed('Caffe2 sees %d GPUs, the driver %d' % (found, len(stack.gpus)))
     return 'Caffe2 sees %d' % found
 
 
@@ -1019,7 +1018,8 @@ def exit_cause(code, output=''):
     """Why a program ended, in words: '' for 0, its signal by name, else its status; with the line that tells most."""
     if not code:
         return ''
-    names = dict((getattr(signal, name), name) for name in dir(signal) if re.match(r'SIG[A-Z0-9]+$', name))
+    names = dict((getattr(signal, name), name) for name in sorted(dir(signal), reverse=True)
+                 if re.match(r'SIG[A-Z0-9]+$', name))  # of synonyms the first: SIGABRT, not SIGIOT
     cause = 'died of signal %d (%s)' % (-code, names.get(-code, 'unknown')) if code < 0 else 'exit status %d' % code
     line = telling_line(output)
     return '%s: %s' % (cause, line) if line else cause
@@ -1053,8 +1053,10 @@ def run_check(one, stack):
 
 
 def entry(one, status, detail='', reason='', remedy='', seconds=0.0, output=''):
-    """A check's entry of the report. A failed one always has a remedy: at worst, install its component again."""
-    if status == FAILED and not remedy:
+    """A check's entry of the report. A failed one always has a remedy: if not its own, install its component again."""
+    if status == FAILED and not remedy and one.gpus:
+        remedy = 'see the rung "predicted" and nvidia-smi: most often the GPU or its driver does not suit this CUDA'
+    elif status == FAILED and not remedy:
         remedy = 'ansible-playbook site.yml --tags %s' % one.component
     return {'name': one.name, 'component': one.component, 'status': status, 'detail': detail, 'reason': reason,
             'remedy': remedy, 'seconds': round(seconds, 2), 'output': output}
@@ -1108,7 +1110,8 @@ def climb(stack, checks, rungs=RUNGS, announce=lambda one: None):
             processes.setdefault(one.process, []).append(one)
     for group in processes.values():
         results.update((result['name'], result) for result in run_process(group, stack, announce))
-    return [rung_entry(rung, [results[one.name] for one in checks if one.rung == rung], rung in rungs) for rung in RUNGS]
+    return [rung_entry(rung, [results[one.name] for one in checks if one.rung == rung], rung in rungs)
+            for rung in RUNGS]
 
 
 def rung_entry(rung, results, chosen):
