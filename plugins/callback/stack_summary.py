@@ -32,18 +32,23 @@ def table(ladders: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 
 def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
-    """(servers, sentence) for each rung that did not pass, one line for all servers of which the same is true."""
+    """(servers, sentence) for all that did not pass; rungs and servers of which the same is true share a line."""
+    absent: dict[tuple[str, str], list[str]] = {}
     found: dict[str, list[str]] = {}
     for server, ladder in ladders.items():
         for rung in ladder.get("rungs", []):
             if rung["status"] == "not_applicable":
-                found.setdefault(f"{rung['rung']} does not apply: {rung['reason']}", []).append(server)
-            for check in rung["checks"] if rung["status"] == "failed" else []:
+                absent.setdefault((server, rung["reason"]), []).append(rung["rung"])
+            for check in rung["checks"]:
                 if check["status"] == "failed":
-                    why = f"{rung['rung']} failed, {check['name']}: {check['reason'] or check['detail']}"
                     remedy = f" Remedy: {check['remedy']}" if check.get("remedy") else ""
-                    found.setdefault(why + remedy, []).append(server)
-    return [(", ".join(servers), why) for why, servers in found.items()]
+                    sentence = f"{rung['rung']} FAILED, {check['name']}: {check['reason'] or check['detail']}{remedy}"
+                    found.setdefault(sentence, []).append(server)
+        for note in ladder.get("notes", []):
+            found.setdefault(note, []).append(server)
+    for (server, reason), rungs in absent.items():
+        found.setdefault(f"{', '.join(rungs)} n/a: {reason}", []).append(server)
+    return [(", ".join(servers), sentence) for sentence, servers in found.items()]
 
 
 class CallbackModule(CallbackBase):

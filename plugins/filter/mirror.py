@@ -49,6 +49,21 @@ def mirror_sources(results: list[dict[str, Any]], standin_expect: dict[str, Any]
     return chosen
 
 
+def standin_lines(results: list[dict[str, Any]]) -> list[str]:
+    """A sentence per repository that could not be reached: why, and what takes its place."""
+    instead = {
+        "cocoapi": "its real code out of the package pycocotools takes its place",
+        "detectron": "A STAND-IN takes its place: written for this project, on the real Caffe2, good for trying the "
+        "installation and nothing else",
+    }
+    return [
+        f"{result['item']}: its repository could not be reached ({result['record']['why']}); "
+        f"{instead[result['item']]} (commit {result['record']['commit']})."
+        for result in results
+        if not result["record"]["upstream"]
+    ]
+
+
 class FilterModule:
     """Registers the filters."""
 
@@ -57,4 +72,5 @@ class FilterModule:
             "lock_artifacts": lock_artifacts,
             "licence_lines": licence_lines,
             "mirror_sources": mirror_sources,
+            "standin_lines": standin_lines,
         }
