@@ -40,7 +40,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cfg', required=True, help='YAML file of options')
     parser.add_argument('--wts', dest='weights', required=True, help='model file (.pkl)')
-    parser.add_argument('--output-dir', default='/tmp/infer_simple', help='folder for the drawings')
+    parser.add_argument('--output-dir', default='infer_simple', help='folder for the drawings')
     parser.add_argument('--image-ext', default='jpg', help='images to take from a folder')
     parser.add_argument('--output-ext', default='pdf', help='format of the drawings')
     parser.add_argument('im_or_folder', help='an image, or a folder of them')

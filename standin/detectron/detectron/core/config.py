@@ -21,7 +21,7 @@ cfg = AttrDict(
                    AUTO_RESUME=True),
     TEST=AttrDict(WEIGHTS='', DATASETS=(), SCALE=600, MAX_SIZE=1000),
     RNG_SEED=3,
-    OUTPUT_DIR='/tmp',
+    OUTPUT_DIR='.',
 )
 
 DEPRECATED = {'FINAL_MSG', 'MODEL.DILATION'}
