@@ -12,7 +12,7 @@ A server has its own address, host key, host name, HOME, /tmp, /var/tmp, account
 sees only the system's folders, read-only. Started as root, the servers run as an ordinary user id all the same: nobody
 becomes root of this machine from there. Everything lives in the state folder (--state, by default .fleet/default).
 
-    <state>/fleet.json  client_key  known_hosts  inventory.yml  cp/ (Ansible's SSH sockets)
+    <state>/fleet.json  client_key  known_hosts  inventory.yml  cp/ (SSH connections that are kept open)
     <state>/homes/<server or group>/             HOME, shared by the servers of a group
     <state>/servers/<server>/{tmp,var_tmp}/      its /tmp and /var/tmp
     <state>/servers/<server>/run/                read-only on the server: accounts, host key, sshd's settings
@@ -103,6 +103,10 @@ class Fleet:
     def _client_key(self) -> Path:
         return self.state / "client_key"
 
+    @property
+    def _sockets(self) -> Path:
+        return self.state / "cp"
+
     def folder(self, server: Server) -> Path:
         return self.state / "servers" / server.name
 
@@ -142,6 +146,7 @@ class Fleet:
             raise FleetError(f"{self.state} holds other servers. End them first: fleet.py down --state {self.state}")
         self.servers = servers
         make_key(self._client_key, LOGIN)
+        self._sockets.mkdir(mode=0o700, exist_ok=True)
 
         missing = [server for server in wanted if not self.process_id(server)]
         for server, listener in zip(missing, self._listen(missing), strict=True):
@@ -266,19 +271,18 @@ class Fleet:
 
     def inventory(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """An Ansible inventory; `groups` maps a group to its servers, or to nothing for all of them."""
-        sockets = self.state / "cp"
+        options = ssh_options(self.state / "known_hosts")
+        # A unix socket's path has at most 107 bytes; an address has 14, and while ssh opens it 17 more.
+        reusable = len(os.fsencode(self._sockets)) + 1 + 14 + 17 <= 107
+        # Named here, not left to Ansible: testinfra, which takes these arguments too, then uses the same connection.
+        options += ["-o", f'ControlPath="{self._sockets}/%h"' if reusable else "ControlPath=none"]
         every: dict[str, Any] = {
             "ansible_user": LOGIN,
             "ansible_port": PORT,
             "ansible_ssh_private_key_file": str(self._client_key),
-            "ansible_ssh_common_args": shlex.join(ssh_options(self.state / "known_hosts")),
-            "ansible_control_path_dir": str(sockets),
+            "ansible_ssh_common_args": shlex.join(options),
             "ansible_python_interpreter": "/usr/bin/python3",
         }
-        # A unix socket's path has at most 107 bytes; Ansible's name has 10, and while ssh opens it 17 more.
-        if len(os.fsencode(sockets)) + 1 + 10 + 17 > 107:
-            del every["ansible_control_path_dir"]
-            every["ansible_ssh_args"] = "-o ControlMaster=no"
         shared = [server.name for server in self.servers.values() if server.shared_home]
         members = dict(groups) | ({"shared_home": shared} if shared else {})
         return {

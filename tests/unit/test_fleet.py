@@ -113,12 +113,11 @@ def test_down_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> None:
 
 
 def test_socket_paths_that_are_too_long_are_not_used(tmp_path: Path) -> None:
-    def variables(state: Path) -> dict[str, object]:
-        found: dict[str, object] = fleet.Fleet(state).inventory({})["all"]["vars"]
-        return found
+    def arguments(state: Path) -> str:
+        return str(fleet.Fleet(state).inventory({})["all"]["vars"]["ansible_ssh_common_args"])
 
-    assert variables(Path("/short"))["ansible_control_path_dir"] == "/short/cp"
-    assert "ansible_control_path_dir" not in variables(tmp_path / ("long" * 30))
+    assert 'ControlPath="/short/cp/%h"' in arguments(Path("/short"))
+    assert "ControlPath=none" in arguments(tmp_path / ("long" * 30))
 
 
 # --- On real servers ----------------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+raise ImportError("not the numpy of the stack: " + __file__)

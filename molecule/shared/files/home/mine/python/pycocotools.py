@@ -1,0 +1,1 @@
+raise ImportError("not the pycocotools of the stack: " + __file__)

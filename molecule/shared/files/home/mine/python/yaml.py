@@ -1,0 +1,1 @@
+raise ImportError("not the yaml of the stack: " + __file__)
