@@ -48,6 +48,7 @@ import time
 import traceback
 
 SCHEMA = 1
+STAND_IN_MARK = 'STAND-IN: '
 RUNGS = ('files', 'linkage', 'import', 'numerics', 'predicted', 'operator', 'cudnn_cublas', 'multi_gpu')
 ROLES = ('nvidia_libs', 'anaconda2', 'caffe2', 'cocoapi', 'detectron')
 PASSED, FAILED, NOT_APPLICABLE = 'passed', 'failed', 'not_applicable'
@@ -452,7 +453,8 @@ def detectron(stack):
         raise Failed('detectron was imported from %s, not from %s'
                      % (os.path.dirname(detectron.__file__), stack.path('detectron')), stack.activation)
     require_own_modules(stack, 'detectron')
-    return 'from %s' % os.path.dirname(detectron.__file__)
+    stand_in = getattr(detectron, 'STAND_IN', '')
+    return '%sfrom %s' % (STAND_IN_MARK + stand_in + ' It comes ' if stand_in else '', os.path.dirname(detectron.__file__))
 
 
 # --- numerics, on the CPU ---------------------------------------------------------------------------------------------
@@ -1022,6 +1024,8 @@ def exit_cause(code, output=''):
                  if re.match(r'SIG[A-Z0-9]+$', name))  # of synonyms the first: SIGABRT, not SIGIOT
     cause = 'died of signal %d (%s)' % (-code, names.get(-code, 'unknown')) if code < 0 else 'exit status %d' % code
     line = telling_line(output)
+    if 'terminate called without an active exception' in line:
+        line += ' (Caffe2 ends so when an operator on the GPU fails while threads of it still run)'
     return '%s: %s' % (cause, line) if line else cause
 
 
@@ -1175,8 +1179,9 @@ def parse_arguments(arguments):
                         help='only the checks of these components')
     parser.add_argument('--rungs', metavar='RUNG[,RUNG]', default=','.join(RUNGS),
                         help='only these rungs, as before publishing: %s' % ','.join(RUNGS[1:4]))
-    parser.add_argument('--expect', metavar='JSON|FILE', default='{}', help='what the lock expects: cudnn, nccl, '
-                        'operators, compute_capabilities, driver_min, detectron; all of it optional')
+    parser.add_argument('--expect', metavar='JSON|FILE', help='what the lock expects: cudnn, nccl, operators, '
+                        'compute_capabilities, driver_min, detectron; all of it optional (default: expect.json of the '
+                        'generation)')
     parser.add_argument('--json', metavar='FILE|-', help='write the report as JSON instead of the table')
     options = parser.parse_args(arguments)
 
@@ -1187,13 +1192,6 @@ def parse_arguments(arguments):
         unknown = [name for name in given if name not in known]
         if unknown:
             parser.error('no such %s: %s; there are %s' % (what, ', '.join(unknown), ', '.join(known)))
-    try:
-        if not options.expect.lstrip().startswith('{'):
-            with io.open(options.expect, encoding='utf-8') as stream:
-                options.expect = stream.read()
-        options.expect = json.loads(options.expect)
-    except (IOError, ValueError) as error:
-        parser.error('--expect is neither JSON nor a file of JSON: %s' % error)
     if installs and options.generation:
         parser.error('give either --generation or --install')
     if installs:
@@ -1207,6 +1205,16 @@ def parse_arguments(arguments):
         options.generation = os.path.realpath(generation)
         installs = dict((role, os.path.join(options.generation, role)) for role in ROLES)
     options.installs = installs
+    if options.expect is None:
+        recorded = os.path.join(options.generation, 'expect.json')
+        options.expect = recorded if options.generation and os.path.exists(recorded) else '{}'
+    try:
+        if not options.expect.lstrip().startswith('{'):
+            with io.open(options.expect, encoding='utf-8') as stream:
+                options.expect = stream.read()
+        options.expect = json.loads(options.expect)
+    except (IOError, ValueError) as error:
+        parser.error('--expect is neither JSON nor a file of JSON: %s' % error)
     return options
 
 
@@ -1256,6 +1264,8 @@ def main(arguments=None):
         report = {'schema': SCHEMA, 'host': socket.gethostname(), 'generation': options.generation,
                   'python': '%s (%s)' % (sys.version.split()[0], sys.executable), 'gpus': gpus,
                   'rungs': climb(stack, checks, options.rungs, announce_on(sys.stderr))}
+        report['notes'] = [one['detail'] for rung in report['rungs'] for one in rung['checks']
+                           if one['detail'].startswith(STAND_IN_MARK)]
     finally:
         shutil.rmtree(scratch)
     if options.json:

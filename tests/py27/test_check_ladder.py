@@ -311,7 +311,7 @@ def test_report_has_its_documented_shape(tmp_path: Path) -> None:
     done = run_ladder("--install", f"nvidia_libs={install(tmp_path / 'i')}", "--json", str(tmp_path / "report.json"))
     assert (done.returncode, done.stdout) == (1, ""), done.stderr  # there is no library in that install
     report = json.loads((tmp_path / "report.json").read_text())
-    assert set(report) == {"schema", "host", "generation", "python", "gpus", "rungs"}
+    assert set(report) == {"schema", "host", "generation", "python", "gpus", "rungs", "notes"}
     assert report["schema"] == 1
     assert [rung["rung"] for rung in report["rungs"]] == [
         "files", "linkage", "import", "numerics", "predicted", "operator", "cudnn_cublas", "multi_gpu",
