@@ -261,24 +261,24 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The files of a generation, by name: rendered by Ansible's own templar, without a host."""
+    """The activation files of a generation, by name: rendered by Ansible's own templar, without a host."""
     role = ROOT / "roles/activation"
     init_plugin_loader()
     loader = DataLoader()
     variables = loader.load_from_file(str(role / "vars/main.yml"), trusted_as_template=True)
     variables |= {
         "ansible_search_path": [str(role)],
-        "stack_ladder": "",
         "stack_lock": {"name": "cuda90_wheel"},
         "stack_lookup": {
             "prefix": "/data/alice/detectron/cuda90_wheel",
             "installs": {name: {"path": path} for name, path in INSTALLS.items()},
         },
     }
-    contents = Templar(loader=loader, variables=variables).template(variables["__activation_files"])
+    templar = Templar(loader=loader, variables=variables)
     folder = tmp_path_factory.mktemp("generation")
     for name in ("activate.sh", "activate.csh", "modulefile"):
-        (folder / name).write_text(contents[name].replace("@GENERATION@", GENERATION))
+        content = templar.template(variables["__activation_files"][name])
+        (folder / name).write_text(content.replace("@GENERATION@", GENERATION))
     return {path.name: path for path in folder.iterdir()}
 
 
