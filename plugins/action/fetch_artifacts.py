@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import tempfile
@@ -16,11 +15,13 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.errors import AnsibleActionFail  # noqa: E402
-from ansible.module_utils.stack_fetch import export_commit, mirrored_at, verified  # noqa: E402
+from ansible.module_utils.stack_fetch import export_commit, mirrored_at, resolve  # noqa: E402
 from ansible.module_utils.stack_installs import StackError, sha256_of  # noqa: E402
+from ansible.module_utils.stack_lease import STALE, this_run  # noqa: E402
 from ansible.plugins.action import ActionBase  # noqa: E402
 
-PIECE = 16 << 20  # bytes pushed by one remote call
+BLOCK = 1 << 20  # bytes
+PIECE = 16 * BLOCK  # pushed by one remote call
 SHOW_EVERY = 5.0  # seconds between two lines of progress
 SLICE = 10.0  # seconds that the module works before it reports
 
@@ -33,16 +34,16 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         self._started = self._shown = time.monotonic()
         self._named = ""  # the artifact that the last line was about
-        arguments = dict(self._task.args)
+        arguments = {**self._task.args, "run": this_run()}
         mirror = str(arguments.get("mirror", ""))
         try:
             if not mirror.startswith("controller:"):
                 return self._fetch(arguments)
-            folder = Path(mirror.partition(":")[2])
+            folder = Path(mirror.partition(":")[2]).expanduser()
             if self._connection.transport == "local":
-                return self._fetch({**arguments, "mirror": str(folder) if folder.is_dir() else ""})
+                return self._fetch({**arguments, "mirror": str(folder)})
             with tempfile.TemporaryDirectory() as exported:
-                return self._push(arguments, folder, Path(exported))
+                return self._push_and_fetch(arguments, folder, Path(exported))
         except StackError as error:
             raise AnsibleActionFail(str(error)) from error
 
@@ -65,96 +66,99 @@ class ActionModule(ActionBase):
 
     def _fetch(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Call the module until nothing is missing; each call is a slice of time."""
+        files = dict(arguments.get("verified", {}))
         origin: dict[str, str] = {}
         changed = False
-        verified_files = dict(arguments.get("verified", {}))
         while True:
-            result = self._module({**arguments, "verified": verified_files, "seconds": SLICE})
+            result = self._module({**arguments, "verified": files, "seconds": SLICE})
             if result.get("failed") or "missing" not in result:
                 return result
-            verified_files = result["files"]
+            files = result["files"]
             origin.update(result["origin"])
             changed = changed or result["changed"]
             if not result["missing"]:
                 return {**result, "origin": origin, "changed": changed}
             first = result["missing"][0]
-            self._show(first["filename"], first.get("have", 0), first.get("size", 0), "downloaded", last=True)
+            if "size" in first:  # a git tree has none that is known before
+                self._show(first["filename"], first["have"], first["size"], "downloaded")
 
-    def _push(self, arguments: dict[str, Any], mirror: Path, exported: Path) -> dict[str, Any]:
+    def _push_and_fetch(self, arguments: dict[str, Any], mirror: Path, exported: Path) -> dict[str, Any]:
         """Push what the controller's mirror has and the server's cache lacks, then let the module do the rest."""
         here: dict[str, Path] = {}
         artifacts = []
         for artifact in arguments["artifacts"]:
             if "commit" in artifact:
-                artifact = self._exported(artifact, mirror, exported)
-            elif "built" in artifact:
-                artifact = self._recorded(artifact, mirror)
+                artifact, here[artifact["filename"]] = self._exported(artifact, mirror, exported)
+            else:
+                artifact = resolve(artifact, str(mirror))
+                here[artifact["filename"]] = mirror / mirrored_at(artifact)
             artifacts.append(artifact)
-            if "sha256" in artifact:
-                here[artifact["filename"]] = artifact.get("here") or mirror / mirrored_at(artifact)
-        artifacts = [{k: v for k, v in artifact.items() if k != "here"} for artifact in artifacts]
         arguments = {**arguments, "artifacts": artifacts, "mirror": ""}
-        looked = self._module({**arguments, "seconds": 0})
-        if looked.get("failed") or "missing" not in looked:
-            return looked
-        pushed = {}
-        for artifact in looked["missing"]:
-            name = artifact["filename"]
-            path = here.get(name)
-            if path is None or not path.is_file():
-                continue
-            if not verified(str(path), artifact):
-                raise StackError(
-                    f"{path} in the mirror does not have the sha256 {artifact['sha256']} that it should have. "
-                    "Remove that file and fill the mirror again: `ansible-playbook playbooks/mirror.yml`."
-                )
-            self._push_file(path, artifact)
-            pushed[name] = "mirror (pushed from the controller)"
-        result = self._fetch({**arguments, "verified": looked["files"]})
+        whole: set[str] = set()  # pushed from their first byte on
+        origin = {}
+        while True:
+            looked = self._module({**arguments, "seconds": 0})
+            if looked.get("failed") or "missing" not in looked:
+                return looked
+            to_push = [artifact for artifact in looked["missing"] if here[artifact["filename"]].is_file()]
+            if not to_push:
+                break
+            for artifact in to_push:
+                name = artifact["filename"]
+                # Pushed and still missing: it did not have its sum. Unless another source had begun the part, which
+                # the module has removed by now, the mirror's file is wrong.
+                if name in whole or here[name].stat().st_size != artifact["size"]:
+                    raise StackError(
+                        f"{here[name]} in the mirror does not have the size and sha256 that the lock says. "
+                        "Remove that file and fill the mirror again: `ansible-playbook playbooks/mirror.yml`."
+                    )
+                if not artifact["have"]:
+                    whole.add(name)
+                self._push(here[name], artifact, arguments)
+                origin[name] = "mirror (pushed from the controller)"
+        result = self._fetch({**arguments, "verified": looked["files"]}) if looked["missing"] else looked
         if result.get("failed"):
             return result
-        return {**result, "origin": {**result["origin"], **pushed}, "changed": result["changed"] or bool(pushed)}
+        origin = {**looked["origin"], **result["origin"], **origin}
+        return {**result, "origin": origin, "changed": result["changed"] or bool(whole)}
 
-    def _exported(self, artifact: dict[str, Any], mirror: Path, exported: Path) -> dict[str, Any]:
-        """A git tree as a tar made on the controller; the artifact itself where no repository here has the commit."""
+    def _exported(self, artifact: dict[str, Any], mirror: Path, exported: Path) -> tuple[dict[str, Any], Path]:
+        """A git tree as a tar made on the controller; the tree itself where no repository here has the commit."""
         repositories = [mirror / "git" / artifact["mirrored"], Path(artifact["repository"])]
         found = [str(path) for path in repositories if path.is_dir()]
-        if not found:
-            return artifact
         tar = exported / artifact["filename"]
+        if not found:
+            return artifact, tar
         try:
             export_commit(found, artifact["commit"], str(tar), timeout=600)
         except StackError as error:
             if "://" not in artifact["repository"]:
                 raise
             self._display.vvv(f"{error} Trying {artifact['repository']} from the server.")
-            return artifact
-        sizes = {"sha256": sha256_of(str(tar)), "size": tar.stat().st_size}
-        return {"filename": artifact["filename"], "here": tar, **sizes}
+            return artifact, tar
+        known = {"filename": artifact["filename"], "sha256": sha256_of(str(tar)), "size": tar.stat().st_size}
+        return known, tar
 
-    def _recorded(self, artifact: dict[str, Any], mirror: Path) -> dict[str, Any]:
-        """A built artifact with what the mirror recorded of its file."""
-        record = mirror / "built" / artifact["built"] / "artifact.json"
-        if not record.is_file():
-            raise StackError(
-                f"{artifact['filename']} is built, not downloaded, and the mirror {mirror} does not have it for this "
-                "recipe and these inputs. Build it: `ansible-playbook playbooks/mirror.yml`."
-            )
-        known = json.loads(record.read_text())
-        return {**artifact, "sha256": known["sha256"], "size": known["size"]}
-
-    def _push_file(self, path: Path, artifact: dict[str, Any]) -> None:
-        """Append what is missing of `path` to the part on the server, a piece per remote call."""
-        part, have = artifact["part"], artifact["have"]
+    def _push(self, path: Path, artifact: dict[str, Any], arguments: dict[str, Any]) -> None:
+        """Write what is missing of `path` to the part on the server, a piece per remote call."""
+        beaten = time.monotonic()
+        part, done = artifact["part"], artifact["have"] // BLOCK
         with path.open("rb") as stream:
-            stream.seek(have)
+            stream.seek(done * BLOCK)
             while piece := stream.read(PIECE):
-                done = self._low_level_execute_command(f"cat >> {shlex.quote(part)}", in_data=piece, sudoable=False)
-                if done["rc"]:
+                # Not `cat >>`: ssh repeats a command whose connection broke, and the piece would be there twice.
+                # dd cuts the file where it begins to write.
+                command = f"dd of={shlex.quote(part)} bs={BLOCK} seek={done} status=none"
+                said = self._low_level_execute_command(command, in_data=piece, sudoable=False)
+                if said["rc"]:
                     raise StackError(
-                        f"{path.name} could not be pushed: {(done['stderr'] or 'the connection broke').strip()}. "
-                        f"{os.path.dirname(part)} has {have / 1e6:.0f} of {artifact['size'] / 1e6:.0f} MB; "
+                        f"{path.name} could not be pushed: {(said['stderr'] or 'the connection broke').strip()}. "
+                        f"{os.path.dirname(part)} has {done * BLOCK / 1e6:.0f} of {artifact['size'] / 1e6:.0f} MB; "
                         "run the same command again and it goes on from there."
                     )
-                have += len(piece)
+                done += len(piece) // BLOCK
+                if time.monotonic() - beaten > STALE / 3:  # a slow line: keep the lease alive
+                    beaten = time.monotonic()
+                    self._module({**arguments, "artifacts": [], "seconds": 0})
+                have = stream.tell()
                 self._show(path.name, have, artifact["size"], "pushed", last=have == artifact["size"])

@@ -3,48 +3,16 @@ has died."""
 
 from __future__ import annotations
 
-import os
-import socket
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+import ansible.module_utils
 
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-def _boot_id() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else ""
-
-
-def _started(pid: int) -> str:
-    """Start time of a process in clock ticks since boot, so that a reused pid is not mistaken; "" if it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def this_run() -> dict[str, Any]:
-    """Who runs this play: the ansible-playbook process, which is the parent of the worker that runs the action."""
-    pid = os.getppid()
-    return describe_run(socket.gethostname(), _boot_id(), pid, _started(pid))
-
-
-def describe_run(controller: str, boot: str, pid: int, started: str) -> dict[str, Any]:
-    """A lease holder's data; "run" names it uniquely."""
-    return {
-        "controller": controller,
-        "boot": boot,
-        "pid": pid,
-        "started": started,
-        "run": f"{controller}/{boot}/{pid}/{started}",
-    }
-
-
-def has_died(holder: dict[str, Any]) -> bool:
-    """Whether the run that holds a lease was on this very controller and is gone. Unknown counts as alive."""
-    here = holder.get("controller") == socket.gethostname() and holder.get("boot") == _boot_id() != ""
-    return here and _started(int(holder.get("pid", 0))) != holder.get("started")
+from ansible.module_utils.stack_lease import has_died, this_run  # noqa: E402
+from ansible.plugins.action import ActionBase  # noqa: E402
 
 
 class ActionModule(ActionBase):

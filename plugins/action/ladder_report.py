@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+import ansible.module_utils
 
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-def failed_checks(ladder: dict[str, Any], rungs: list[str]) -> list[str]:
-    """A sentence per failed check of `rungs`: which, why, remedy."""
-    return [
-        f"{rung['rung']}, {check['name']}: {check.get('reason') or check.get('detail')} "
-        f"{check.get('remedy') or ''}".strip()
-        for rung in ladder.get("rungs", [])
-        if rung["rung"] in rungs
-        for check in rung["checks"]
-        if check["status"] == "failed"
-    ]
+from ansible.module_utils.stack_ladder import failed_checks  # noqa: E402
+from ansible.plugins.action import ActionBase  # noqa: E402
 
 
 class ActionModule(ActionBase):
@@ -25,7 +20,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         ladder, rungs = self._task.args["ladder"], self._task.args["stop_at"]
-        wrong = failed_checks(ladder, rungs)
+        wrong = [sentence for rung, sentence in failed_checks(ladder) if rung in rungs]
         result: dict[str, Any] = {"changed": False, "ladder": ladder}
         if wrong:
             result.update(failed=True, msg="The check ladder failed. " + " | ".join(wrong))

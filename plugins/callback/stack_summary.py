@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from pathlib import Path
 from typing import Any
 
-from ansible.plugins.callback import CallbackBase
+import ansible.module_utils
+
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from ansible.module_utils.stack_ladder import failed_checks  # noqa: E402
+from ansible.plugins.callback import CallbackBase  # noqa: E402
 
 DOCUMENTATION = r"""
 name: stack_summary
@@ -39,16 +46,18 @@ def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
         for rung in ladder.get("rungs", []):
             if rung["status"] == "not_applicable":
                 absent.setdefault((server, rung["reason"]), []).append(rung["rung"])
-            for check in rung["checks"]:
-                if check["status"] == "failed":
-                    remedy = f" Remedy: {check['remedy']}" if check.get("remedy") else ""
-                    sentence = f"{rung['rung']} FAILED, {check['name']}: {check['reason'] or check['detail']}{remedy}"
-                    found.setdefault(sentence, []).append(server)
-        for note in ladder.get("notes", []):
-            found.setdefault(note, []).append(server)
+        for sentence in [sentence for _rung, sentence in failed_checks(ladder)] + ladder.get("notes", []):
+            found.setdefault(sentence, []).append(server)
     for (server, reason), rungs in absent.items():
         found.setdefault(f"{', '.join(rungs)} n/a: {reason}", []).append(server)
     return [(", ".join(servers), sentence) for sentence, servers in found.items()]
+
+
+def cause(result: dict[str, Any]) -> str:
+    """Why a task failed: its message, for a loop that of the first item that failed, for a command what it said."""
+    failed = next((item for item in result.get("results", []) if item.get("failed")), result)
+    said = str(failed.get("stderr") or failed.get("stdout") or "").strip().splitlines()[-5:]
+    return " ".join([str(failed.get("msg", "no message")).strip(), *said])
 
 
 class CallbackModule(CallbackBase):
@@ -66,20 +75,20 @@ class CallbackModule(CallbackBase):
         self.failed: dict[str, str] = {}
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        server, values = result._host.get_name(), result._result
-        if result._task.action == "ladder_report":
+        server, values = result.host.get_name(), result.result
+        if result.task.action == "ladder_report":
             self.ladders[server] = values["ladder"]
-        elif result._task.action == "install_publish" and values.get("receipt"):
+        elif result.task.action == "install_publish" and values.get("receipt"):
             self.installed.setdefault(server, []).append(values["msg"])
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        server, values = result._host.get_name(), result._result
+        server, values = result.host.get_name(), result.result
         if "ladder" in values:
             self.ladders[server] = values["ladder"]
-        self.failed[server] = str(values.get("msg", "no message"))
+        self.failed[server] = cause(values)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        self.failed[result._host.get_name()] = "not reachable: " + str(result._result.get("msg", ""))
+        self.failed[result.host.get_name()] = "not reachable: " + str(result.result.get("msg", ""))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         if self.ladders:
@@ -93,18 +102,25 @@ class CallbackModule(CallbackBase):
 
     def _wrapped(self, start: str, text: str, colour: str | None = None) -> None:
         width = min(shutil.get_terminal_size().columns, 120)
-        self._display.display(textwrap.fill(" ".join(text.split()), width, initial_indent=start, subsequent_indent="  ",
-                                            break_long_words=False, break_on_hyphens=False), color=colour)
+        self._display.display(
+            textwrap.fill(
+                " ".join(text.split()),
+                width,
+                initial_indent=start,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            ),
+            color=colour,
+        )
 
     def _print_ladders(self) -> None:
         rows = table(self.ladders)
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         self._display.banner("CHECK LADDER")
         for row in rows:
-            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths))
+            line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             worst = "red" if "FAILED" in row else "green" if "passed" in row else None
             self._display.display(line.rstrip(), color=worst)
         for servers, why in reasons(self.ladders):
             self._wrapped(f"{servers}: ", why)
-
-

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from ansible.errors import AnsibleFilterError  # noqa: E402
+from ansible.module_utils.stack_installs import objects, unpinned  # noqa: E402
 
 Artifact = dict[str, Any]
 
 
 def lock_artifacts(lock: Any) -> list[Artifact]:
     """Every file that a lock names, wherever in it, once each and in the order of their names."""
-
-    def walk(data: Any) -> Iterator[Artifact]:
-        if isinstance(data, dict):
-            if "filename" in data and "source" in data:
-                yield data
-            for value in data.values():
-                yield from walk(value)
-        elif isinstance(data, list):
-            for item in data:
-                yield from walk(item)
-
-    return [item for _name, item in sorted({item["filename"]: item for item in walk(lock)}.items())]
+    problems = unpinned(lock)
+    if problems:
+        raise AnsibleFilterError(" ".join(problems))
+    files = [entry for _where, entry in objects(lock, "") if "filename" in entry and "source" in entry]
+    return [file for _key, file in sorted({(file["filename"], file["sha256"]): file for file in files}.items())]
 
 
 def licence_lines(artifacts: list[Artifact]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import ansible.module_utils
 
@@ -13,33 +13,7 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.errors import AnsibleFilterError  # noqa: E402
-from ansible.module_utils.stack_installs import digest  # noqa: E402
-
-
-def unlocked(data: Any, where: str) -> Iterator[str]:
-    """A sentence for each sha256 and git commit in `data` that does not pin its bytes."""
-    if isinstance(data, list):
-        for index, item in enumerate(data):
-            yield from unlocked(item, f"{where}[{index}]")
-    if not isinstance(data, dict):
-        return
-    for key, value in data.items():
-        if key == "sha256" and not re.fullmatch("[0-9a-f]{64}", str(value)):
-            name = data.get("filename", where)
-            if value is None:
-                yield (
-                    f"The sha256 of {name} is not known (null in the lock), so it is not fetched. "
-                    "Compute it with `ansible-playbook playbooks/lock.yml` and review what it writes."
-                )
-            else:
-                yield f"The sha256 of {name} in the lock is not 64 hex digits: {value!r}."
-        elif key == "commit" and not re.fullmatch("[0-9a-f]{40}", str(value)):
-            yield (
-                f"{where.strip('.')}.commit is {value!r}: give a full commit id of 40 hex digits. Branches and tags "
-                "move; `git rev-parse NAME` tells the id."
-            )
-        else:
-            yield from unlocked(value, f"{where}.{key}")
+from ansible.module_utils.stack_installs import digest, unpinned  # noqa: E402
 
 
 def wanted_installs(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -49,7 +23,11 @@ def wanted_installs(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
     keys, each with "digest" (12 hex digits over version, recipe, inputs and the digests of what it is built
     against) and "path" (relative to the prefix), in an order in which they can be built.
     """
-    problems = list(unlocked(specs, ""))
+    problems = unpinned(specs) or [
+        f"The version of {role} in the lock, {spec['version']!r}, cannot be the name of a folder."
+        for role, spec in specs.items()
+        if not re.fullmatch(r"\w[\w.+-]*", str(spec["version"]), re.ASCII)
+    ]
     if problems:
         raise AnsibleFilterError(" ".join(problems))
     unknown = {need for spec in specs.values() for need in spec["requires"]} - specs.keys()
@@ -84,7 +62,7 @@ def built_key(recipe: dict[str, Any]) -> str:
     `recipe`: {"name": str, "version": int, "inputs": [{"filename": str, "sha256": str}, ...]}.
     """
     sums = sorted((item["filename"], item["sha256"]) for item in recipe["inputs"])
-    return digest({"name": recipe["name"], "version": recipe["version"], "inputs": sums})
+    return str(digest({"name": recipe["name"], "version": recipe["version"], "inputs": sums}))
 
 
 def pip_requirements(packages: list[dict[str, Any]], files: dict[str, str]) -> str:

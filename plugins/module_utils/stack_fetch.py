@@ -1,11 +1,15 @@
 """Verified artifacts: where their bytes may come from, and downloads that resume.
 
 A cache or mirror holds each file as `sha256/<hex>/<filename>`: the sum is the name, so that two files of one name
-(NVIDIA reused some) never meet. What the mirror itself built lies in `built/<key>/` with its record. Runs on servers: Python >= 3.9, standard library only.
+(NVIDIA reused some) never meet. What the mirror itself built lies in `built/<key>/` with its record.
+
+Runs on servers: Python >= 3.9, standard library only.
 """
 
 from __future__ import annotations
 
+import base64
+import errno
 import http.client
 import json
 import os
@@ -17,27 +21,30 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from html.parser import HTMLParser
-from typing import Any, Callable
+from typing import IO, Any
 
 from ansible.module_utils.stack_installs import StackError, sha256_of
 
-Artifact = dict[str, Any]
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 FILL_MIRROR = "Fill a mirror on a machine that can reach it: `ansible-playbook playbooks/mirror.yml`."
+
+# How an address fails, beside OSError: a broken answer, an address that is none, a page that is no text.
+NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
 
 
 class OutOfTime(Exception):
     """The slice of time given to a download is over; what came so far is kept."""
 
 
-def location(artifact: Artifact) -> str:
+def location(artifact: dict[str, Any]) -> str:
     """Path of an artifact relative to a cache."""
     return f"sha256/{artifact['sha256']}/{artifact['filename']}"
 
 
-def mirrored_at(artifact: Artifact) -> str:
+def mirrored_at(artifact: dict[str, Any]) -> str:
     """Path of an artifact relative to a mirror, where built ones lie with their record."""
     return f"built/{artifact['built']}/{artifact['filename']}" if "built" in artifact else location(artifact)
 
@@ -47,16 +54,44 @@ def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://", "file://"))
 
 
+def in_mirror(mirror: str, path: str) -> str:
+    """Where `path` lies in `mirror`, a URL or a folder; "" without a mirror."""
+    if is_url(mirror):
+        return f"{mirror.rstrip('/')}/{urllib.parse.quote(path)}"
+    return os.path.join(mirror, path) if mirror else ""
+
+
 def without_secrets(url: str) -> str:
-    """`url` without user name and password, for people's eyes."""
+    """`url` without user name, password and query, for people's eyes."""
     parts = urllib.parse.urlsplit(url)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    query = "…" if parts.query else ""
+    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment=""))
 
 
-def verified(path: str, artifact: Artifact) -> bool:
+def resolve(artifact: dict[str, Any], mirror: str) -> dict[str, Any]:
+    """`artifact` itself, or for a built one with the sum and size that the mirror recorded of its file.
+
+    Raises StackError where the mirror does not have it.
+    """
+    if "built" not in artifact or "sha256" in artifact:
+        return artifact
+    where = in_mirror(mirror, f"built/{artifact['built']}/artifact.json")
+    try:
+        with open_url(where) if is_url(where) else open(where, "rb") as stream:
+            record = json.load(stream)
+        return {**artifact, "sha256": record["sha256"], "size": record["size"]}
+    except (*NO_ANSWER, KeyError, TypeError) as error:
+        why = f"{without_secrets(where)}: {error}" if mirror else "no mirror is set"
+        raise StackError(
+            f"{artifact['filename']} is built, not downloaded, and the mirror does not have it for this recipe and "
+            f"these inputs ({why}). Build it: `ansible-playbook playbooks/mirror.yml`."
+        ) from error
+
+
+def verified(path: str, artifact: dict[str, Any]) -> bool:
     """Whether the file at `path` has the artifact's size and sha256."""
     try:
-        return os.path.getsize(path) == artifact["size"] and sha256_of(path) == artifact["sha256"]
+        return os.path.getsize(path) == artifact["size"] and bool(sha256_of(path) == artifact["sha256"])
     except OSError:
         return False
 
@@ -80,25 +115,22 @@ def file_links(page: str, base: str) -> dict[str, str]:
     return {urllib.parse.unquote(url.rpartition("/")[2]): url for url in urls}
 
 
-def _pip(*arguments: str) -> str:
-    shown = subprocess.run(
-        [sys.executable, "-m", "pip", *arguments], capture_output=True, text=True, check=False, timeout=60
-    )
-    return shown.stdout.strip() if shown.returncode == 0 else ""
+def _python(*arguments: str) -> str:
+    """What this machine's Python prints; "" when it fails."""
+    try:
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
 
 
 def pypi_index() -> str:
     """The package index of this machine's own pip: its settings, else pip's built-in default; "" without pip."""
-    set_here = os.environ.get("PIP_INDEX_URL") or _pip("config", "get", "global.index-url")
-    if set_here:
-        return set_here
-    asked = subprocess.run(
-        [sys.executable, "-c", "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"],
-        capture_output=True,
-        text=True,
-        check=False,
+    return (
+        os.environ.get("PIP_INDEX_URL")
+        or _python("-m", "pip", "config", "get", "global.index-url")
+        or _python("-c", "from pip._internal.models.index import PyPI; print(PyPI.simple_url)")
     )
-    return asked.stdout.strip()
 
 
 def debian_mirrors(texts: list[str]) -> list[str]:
@@ -106,10 +138,10 @@ def debian_mirrors(texts: list[str]) -> list[str]:
     found: list[str] = []
     for text in texts:
         for line in text.splitlines():
-            fields = re.match(r"URIs:\s*(.+)", line)
+            fields = re.match(r"URIs:\s*(.+)", line, re.IGNORECASE)
             one_line = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)", line)
             found += fields[1].split() if fields else [one_line[1]] if one_line else []
-    return [uri.rstrip("/") for uri in dict.fromkeys(found) if uri.startswith("http")]
+    return [uri for uri in dict.fromkeys(uri.rstrip("/") for uri in found) if is_url(uri)]
 
 
 def _apt_sources() -> list[str]:
@@ -120,7 +152,7 @@ def _apt_sources() -> list[str]:
     texts = []
     for name in names:
         if name.endswith((".list", ".sources")) and os.path.isfile(name):
-            with open(name, encoding="utf-8") as stream:
+            with open(name, encoding="utf-8", errors="replace") as stream:
                 texts.append(stream.read())
     return texts
 
@@ -131,161 +163,163 @@ class Upstream:
     def __init__(self, index: str = "", debian: str = "") -> None:
         self._index, self._debian = index, debian
 
-    def urls(self, artifact: Artifact) -> list[str]:
-        """Addresses to try for one artifact. Raises StackError when there is none to ask."""
+    def urls(self, artifact: dict[str, Any]) -> list[str]:
+        """Addresses to try for one artifact. Raises ValueError when there is none, NO_ANSWER of the index."""
         if artifact["source"] == "url":
             return list(artifact["urls"])
         if artifact["source"] == "debian":
             bases = [self._debian] if self._debian else debian_mirrors(_apt_sources())
             if not bases:
-                raise StackError(
-                    f"{artifact['filename']} is a Debian package and this machine has no Debian mirror in its APT "
-                    f"settings. Set stack_debian_mirror to one, or: {FILL_MIRROR}"
-                )
-            return [f"{base}/{artifact['path']}" for base in bases]
+                raise ValueError("no Debian mirror in this machine's APT settings (stack_debian_mirror names one)")
+            return [f"{base.rstrip('/')}/{urllib.parse.quote(artifact['path'])}" for base in bases]
         self._index = self._index or pypi_index()
         if not self._index:
-            raise StackError(
-                f"{artifact['filename']} is a Python package and this machine's Python has no pip to tell which "
-                f"index to ask. Set stack_pypi_index, or: {FILL_MIRROR}"
-            )
+            raise ValueError("no pip on this machine tells which package index to ask (stack_pypi_index names one)")
         project = re.sub(r"[-_.]+", "-", artifact["project"]).lower()
         base = f"{self._index.rstrip('/')}/{project}/"
         with open_url(base) as page:
-            links = file_links(page.read().decode(), base)
-        return [links[artifact["filename"]]] if artifact["filename"] in links else []
+            # Links are relative to where the page really is, but without the secrets that a redirect drops.
+            links = file_links(page.read().decode(), base if page.url == without_secrets(base) else page.url)
+        if artifact["filename"] not in links:
+            raise ValueError(f"{without_secrets(base)} does not list it")
+        return [links[artifact["filename"]]]
 
 
 def open_url(url: str, offset: int = 0) -> Any:
-    """Open `url`, from byte `offset` on. Proxies and CA bundles are those of the environment. Raises OSError."""
-    request = urllib.request.Request(url, headers={"User-Agent": "detectron-stack"})
+    """Open `url`, from byte `offset` on. Proxies and CA bundles are those of the environment. Raises NO_ANSWER."""
+    parts = urllib.parse.urlsplit(url)
+    address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    request = urllib.request.Request(address, headers={"User-Agent": "detectron-stack"})
+    if parts.username:
+        login = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        # Unredirected: not for the host that a redirect leads to.
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     if offset:
         request.add_header("Range", f"bytes={offset}-")
     return urllib.request.urlopen(request, timeout=TIMEOUT)
 
 
-def download(url: str, part: str, size: int, report: Callable[[int], None]) -> None:
-    """Bring `url` to the file `part`, going on where an earlier try stopped.
+def download(url: str, part: IO[bytes], size: int, deadline: float) -> None:
+    """Bring `url` to the unbuffered file `part`, going on from where it stands.
 
-    `report` gets the bytes there so far after each piece, and may raise OutOfTime. Raises OSError when the address
-    does not answer, answers short, or sends more than `size` bytes.
+    Raises OutOfTime after `deadline` (of time.monotonic), and NO_ANSWER when the address does not answer, answers
+    short, or has more than `size` bytes.
     """
-    have = os.path.getsize(part) if os.path.exists(part) else 0
-    if have > size:
-        os.unlink(part)
-        have = 0
-    if have == size:
-        return
+    have = part.seek(0, os.SEEK_END)
     with open_url(url, have) as answer:
-        if have and answer.status != 206:
-            have = 0
-        with open(part, "r+b" if have else "wb") as stream:
-            stream.seek(have)
-            while chunk := answer.read(CHUNK):
-                stream.write(chunk)
-                have += len(chunk)
-                if have > size:
-                    raise OSError(f"sends more than the expected {size} bytes")
-                report(have)
-    if have != size:
+        if have and not (answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
+            have = part.seek(0)
+            part.truncate()
+        while chunk := answer.read1(CHUNK):
+            have += len(chunk)
+            if have > size:
+                part.truncate(0)
+                raise OSError(f"has more than the expected {size} bytes")
+            part.write(chunk)
+            if time.monotonic() > deadline and have < size:
+                raise OutOfTime
+    if have < size:
         raise OSError(f"ended after {have} of {size} bytes")
 
 
 class Fetcher:
-    """Brings artifacts into `cache`, or finds them in a mirror folder of this machine, within a slice of time."""
+    """Brings artifacts into `cache`, or finds them in a mirror folder of this machine, until a deadline.
+
+    The unfinished copy of a file lies beside its place, as `<filename>.part`.
+    """
 
     def __init__(self, cache: str, mirror: str, upstream: Upstream | None, seconds: float) -> None:
         self.cache, self.mirror, self.upstream = cache, mirror, upstream
         self.deadline = time.monotonic() + seconds
-        self.progress: dict[str, int] = {}
 
-    def resolve(self, artifact: Artifact) -> Artifact:
-        """`artifact` itself, or for a built one what the mirror's record says of its file."""
-        if "sha256" in artifact:
-            return artifact
-        where = f"built/{artifact['built']}/artifact.json"
-        try:
-            if is_url(self.mirror):
-                with open_url(f"{self.mirror.rstrip('/')}/{where}") as answer:
-                    record = json.load(answer)
-            else:
-                with open(os.path.join(self.mirror, where), encoding="utf-8") as stream:
-                    record = json.load(stream)
-        except (OSError, ValueError) as error:
-            raise StackError(
-                f"{artifact['filename']} is built, not downloaded, and the mirror "
-                f"{without_secrets(self.mirror) or '(none is set)'} does not have it. {FILL_MIRROR}"
-            ) from error
-        return {**artifact, "sha256": record["sha256"], "size": record["size"]}
+    def path(self, artifact: dict[str, Any]) -> str:
+        """Path of an artifact in the cache."""
+        return os.path.join(self.cache, location(artifact))
 
-    def find(self, artifact: Artifact) -> str:
-        """Path of a verified copy in the cache (a complete part included) or in a mirror folder; "" without one."""
-        part = self.part(artifact)
-        if os.path.exists(part) and os.path.getsize(part) == artifact["size"] and self.adopt(artifact):
-            return part[: -len(".part")]
-        path = os.path.join(self.cache, location(artifact))
-        if verified(path, artifact):
-            return path
-        path = os.path.join(self.mirror, mirrored_at(artifact))
-        return path if self.mirror and not is_url(self.mirror) and verified(path, artifact) else ""
+    def missing(self, artifact: dict[str, Any]) -> dict[str, Any]:
+        """`artifact` with C(part), the path of its unfinished copy, and C(have), the bytes in it."""
+        part = self.path(artifact) + ".part"
+        os.makedirs(os.path.dirname(part), exist_ok=True)
+        return {**artifact, "part": part, "have": os.path.getsize(part) if os.path.exists(part) else 0}
 
-    def part(self, artifact: Artifact) -> str:
-        """Path of the unfinished copy in the cache, its folder made."""
-        folder = os.path.join(self.cache, "sha256", artifact["sha256"])
-        os.makedirs(folder, exist_ok=True)
-        return os.path.join(folder, artifact["filename"] + ".part")
+    def find(self, artifact: dict[str, Any]) -> tuple[str, str]:
+        """(path, origin) of a verified copy in the cache (a complete part included) or a mirror folder, or ("", "")."""
+        if verified(self.path(artifact), artifact) or self.adopt(artifact):
+            return self.path(artifact), "cache"
+        path = "" if is_url(self.mirror) else in_mirror(self.mirror, mirrored_at(artifact))
+        return (path, self.mirror) if path and verified(path, artifact) else ("", "")
 
-    def adopt(self, artifact: Artifact) -> str:
-        """Verify a complete part and give it its name. Returns the path; "" (and the part removed) if it is wrong."""
-        part = self.part(artifact)
+    def adopt(self, artifact: dict[str, Any]) -> bool:
+        """Give a complete part its name. A complete one with the wrong sum is removed."""
+        path = self.path(artifact)
+        part = path + ".part"
+        if not os.path.exists(part) or os.path.getsize(part) < artifact["size"]:
+            return False
         if not verified(part, artifact):
             os.unlink(part)
-            return ""
-        os.replace(part, part[: -len(".part")])
-        return part[: -len(".part")]
+            return False
+        os.replace(part, path)
+        return True
 
-    def _report(self, name: str, have: int) -> None:
-        self.progress[name] = have
-        if time.monotonic() > self.deadline:
-            raise OutOfTime
+    def fetch(self, artifact: dict[str, Any]) -> tuple[str, str]:
+        """(path, origin) of a copy fetched and verified now.
 
-    def fetch(self, artifact: Artifact) -> tuple[str, str]:
-        """(path, origin) of a copy fetched and verified now. Raises OutOfTime, or StackError naming what each source answered."""
-        name, tried = artifact["filename"], []
-        urls = [f"{self.mirror.rstrip('/')}/{mirrored_at(artifact)}"] if is_url(self.mirror) else []
-        for origin in ("mirror", "upstream"):
-            if origin == "upstream":
-                if self.upstream is None or "source" not in artifact:
-                    continue
-                try:
-                    urls = self.upstream.urls(artifact)
-                except OSError as error:
-                    tried.append(f"the package index: {error}")
-                    continue
-            for url in urls:
-                try:
-                    download(url, self.part(artifact), artifact["size"], lambda have: self._report(name, have))
-                except (OSError, http.client.HTTPException) as error:
-                    if getattr(error, "errno", None) in (28, 122):  # ENOSPC, EDQUOT
-                        raise StackError(f"No space for {name} below {self.cache}: {error.args[1]}.") from error
-                    tried.append(f"{without_secrets(url)}: {error}")
-                    continue
-                path = self.adopt(artifact)
-                if path:
-                    return path, without_secrets(url)
+        Raises OutOfTime, or StackError naming what each source answered, or OSError when the cache cannot be written.
+        """
+        tried: list[str] = []
+        for url in self._urls(artifact, tried):
+            resumed = self.missing(artifact)["have"] > 0
+            if self._download(url, artifact, tried):
+                # The part may have begun with another source's bytes: once more, from the start.
+                if self.adopt(artifact) or (resumed and self._download(url, artifact, tried) and self.adopt(artifact)):
+                    return self.path(artifact), without_secrets(url)
                 tried.append(f"{without_secrets(url)}: its bytes do not have the locked sha256 {artifact['sha256']}")
-        raise StackError(f"{name} could not be fetched. Tried: {'; '.join(tried) or 'no source'}. {FILL_MIRROR}")
+        reasons = "; ".join(tried) or "nothing, for stack_upstream is false and no mirror has it"
+        raise StackError(f"{artifact['filename']} could not be fetched. Tried: {reasons}. {FILL_MIRROR}")
+
+    def _urls(self, artifact: dict[str, Any], tried: list[str]) -> Iterator[str]:
+        """Addresses to try, the mirror's first. The upstream's are only looked for when they are needed."""
+        if is_url(self.mirror):
+            yield in_mirror(self.mirror, mirrored_at(artifact))
+        elif self.mirror:
+            tried.append(f"the mirror {self.mirror} does not have it")
+        if self.upstream and "source" in artifact:
+            try:
+                yield from self.upstream.urls(artifact)
+            except NO_ANSWER as error:
+                tried.append(f"upstream: {error}")
+
+    def _download(self, url: str, artifact: dict[str, Any], tried: list[str]) -> bool:
+        """Whether `url` gave as many bytes as it should; else the reason is added to `tried`."""
+        with open(self.missing(artifact)["part"], "ab", buffering=0) as part:
+            try:
+                download(url, part, artifact["size"], self.deadline)
+            except NO_ANSWER as error:
+                if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+                tried.append(f"{without_secrets(url)}: {error}")
+                return False
+        return True
 
 
 def git(git_dir: str, *arguments: str, timeout: float = 600) -> str:
-    """Run git on the bare repository `git_dir`; "" when it succeeds, else the last line of what it says."""
+    """Run git on the repository `git_dir`; "" when it succeeds, else what it says. Raises StackError without git."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
+    environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         environment.pop(variable, None)
-    # A repository of another user (a shared folder) is only read: git's check of its owner is not for that.
-    command = ["git", "-c", "safe.directory=*", f"--git-dir={git_dir}", *arguments]
+    command = ["git", f"--git-dir={git_dir}", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            timeout=timeout,
+            check=False,
+        )
     except FileNotFoundError:
         raise StackError(
             "git is not installed here. Fill a mirror on the controller (playbooks/mirror.yml): sources are then "
@@ -293,7 +327,7 @@ def git(git_dir: str, *arguments: str, timeout: float = 600) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         return f"no answer within {timeout:.0f} s"
-    return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
+    return "" if done.returncode == 0 else " ".join(done.stderr.split())[-500:] or "git failed"
 
 
 def export_commit(repositories: list[str], commit: str, tar: str, timeout: float) -> str:
@@ -302,14 +336,39 @@ def export_commit(repositories: list[str], commit: str, tar: str, timeout: float
     Raises StackError naming what each repository answered.
     """
     tried = []
-    for repository in repositories:
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(tar)) as work:
-            git(work, "init", "--quiet", "--bare", work)
-            said = git(work, "fetch", "--quiet", "--depth=1", repository, commit, timeout=timeout)
-            if said:  # old servers do not hand out a commit by its id: bring all of it
-                said = git(work, "fetch", "--quiet", repository, "+refs/*:refs/fetched/*", timeout=timeout)
-            said = said or git(work, "archive", "--format=tar", f"--output={tar}", commit)
-        if not said:
-            return without_secrets(repository)
-        tried.append(f"{without_secrets(repository)}: {said}")
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(tar)) as work:
+        draft = os.path.join(work, "tree.tar")
+        for repository in repositories:
+            git_dir, said = _git_dir(repository), ""
+            if not git_dir:
+                git_dir = os.path.join(work, "fetched.git")
+                said = _fetch_commit(git_dir, repository, commit, timeout)
+            said = said or git(git_dir, "archive", "--format=tar", f"--output={draft}", commit)
+            if not said:
+                os.replace(draft, tar)
+                return without_secrets(repository)
+            user = urllib.parse.urlsplit(repository).netloc.rpartition("@")[0]
+            tried.append(f"{without_secrets(repository)}: {said.replace(f'{user}@', '') if user else said}")
     raise StackError(f"Commit {commit} could not be had. Tried: {'; '.join(tried)}. {FILL_MIRROR}")
+
+
+def _git_dir(repository: str) -> str:
+    """The git directory of a repository that is a folder here, to be read in place; "" for one to fetch from.
+
+    (Fetching from a folder of another login would fail: git does not trust its owner.)
+    """
+    if not os.path.isdir(repository):
+        return ""
+    inner = os.path.join(repository, ".git")
+    return inner if os.path.exists(inner) else repository
+
+
+def _fetch_commit(git_dir: str, repository: str, commit: str, timeout: float) -> str:
+    """Fetch `commit` into the new bare repository `git_dir`. Returns what git says when it fails."""
+    said = git(git_dir, "init", "--quiet", "--bare", git_dir) or git(
+        git_dir, "fetch", "--quiet", "--depth=1", "--", repository, commit, timeout=timeout
+    )
+    # Old servers do not hand out a commit by its id, and plain file servers no single commit at all: bring everything.
+    if "unadvertised object" in said or "dumb http" in said:
+        said = git(git_dir, "fetch", "--quiet", "--", repository, "+refs/*:refs/fetched/*", timeout=timeout)
+    return said

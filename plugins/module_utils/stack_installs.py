@@ -10,16 +10,21 @@ Runs on servers: Python >= 3.9, standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import stat
-from typing import Any, Iterator
+import time
+from collections.abc import Iterator
+from typing import Any
 
 RECEIPT = "receipt.json"
 MANIFEST = "manifest.json"
 MARKER = ".stack.json"
 SCHEMA = 1
+OLD = 24 * 3600.0  # seconds: no build takes as long
 
 Manifest = dict[str, list[Any]]
 
@@ -47,24 +52,64 @@ def sha256_of(path: str) -> str:
     return sums.hexdigest()
 
 
+def unpinned(data: Any) -> list[str]:
+    """A sentence for all in a lock (or a part of one) that does not pin its bytes, or lacks what every file needs."""
+    unknown, wrong = [], []
+    for where, entry in objects(data, ""):
+        name = entry.get("filename", where)
+        if entry.get("sha256", "") is None:
+            unknown.append(str(name))
+        elif not re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256", "0" * 64))):
+            wrong.append(f"The sha256 of {name} in the lock is not 64 hex digits: {entry['sha256']!r}.")
+        elif "filename" in entry and "source" in entry and not {"sha256", "size", "licence"} <= entry.keys():
+            wrong.append(f"{name} in the lock needs all of sha256, size (bytes) and licence.")
+        if not re.fullmatch("[0-9a-f]{40}", str(entry.get("commit", "0" * 40))):
+            wrong.append(
+                f"The commit of {where.partition('.')[0]} is {entry['commit']!r}: give a full commit id of 40 hex "
+                "digits. Branches and tags move; `git rev-parse NAME` tells the id."
+            )
+    if unknown:
+        wrong.append(
+            f"The sha256 of {', '.join(unknown)} is not known (null in the lock), so it is not fetched. "
+            "Compute it with `ansible-playbook playbooks/lock.yml` and review what it writes."
+        )
+    return wrong
+
+
+def objects(data: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object in `data`, with the path to it."""
+    if isinstance(data, dict):
+        yield where, data
+        for key, value in data.items():
+            yield from objects(value, f"{where}.{key}".lstrip("."))
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from objects(item, f"{where}[{index}]")
+
+
 def write_json(path: str, data: object) -> None:
     """Write `data` to `path` by rename: readers see the old content or the new one, never a half."""
-    temporary = f"{path}.{os.getpid()}.new"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(data, stream, indent=1, sort_keys=True)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    temporary = f"{path}.{os.urandom(6).hex()}.new"
+    try:
+        with open(temporary, "w", encoding="utf-8") as stream:
+            json.dump(data, stream, indent=1, sort_keys=True)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
-def read_json(path: str) -> Any | None:
-    """The content of a JSON file; None where it is absent or not JSON."""
+def read_json(path: str) -> dict[str, Any]:
+    """The object in a JSON file; {} where there is no file, or something else in it."""
     try:
         with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
+            data = json.load(stream)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _entries(root: str) -> Iterator[tuple[str, os.stat_result]]:
@@ -74,12 +119,12 @@ def _entries(root: str) -> Iterator[tuple[str, os.stat_result]]:
         folder = pending.pop()
         with os.scandir(os.path.join(root, folder)) as found:
             for entry in found:
-                path = os.path.join(folder, entry.name)
+                path = folder + entry.name
                 if path in (RECEIPT, MANIFEST):
                     continue
                 yield path, entry.stat(follow_symlinks=False)
                 if entry.is_dir(follow_symlinks=False):
-                    pending.append(path)
+                    pending.append(path + "/")
 
 
 def _describe(info: os.stat_result) -> list[Any]:
@@ -108,41 +153,59 @@ def scan(root: str) -> Manifest:
 
 
 def differences(root: str, manifest: Manifest, deep: bool) -> list[str]:
-    """What of `root` is not as its manifest says: by stat alone, or (`deep`) by content as well."""
-    found = []
-    for path, expected in manifest.items():
-        full = os.path.join(root, path)
-        try:
-            info = os.lstat(full)
-        except (FileNotFoundError, NotADirectoryError):
-            found.append(f"{path} is missing")
-            continue
-        actual = _describe(info)
-        if actual != expected[:4]:
-            names = ("type", "mode", "size", "time")
-            what = next(name for name, a, b in zip(names, actual, expected) if a != b)
-            found.append(f"{path} has another {what}")
-        elif expected[0] == "link" and os.readlink(full) != expected[4]:
-            found.append(f"{path} points elsewhere")
-        elif deep and expected[0] == "file":
-            try:
-                if sha256_of(full) != expected[4]:
-                    found.append(f"{path} has other content")
-            except OSError as error:
-                found.append(f"{path} cannot be read ({error.strerror})")
-    return found
+    """What of `root` is not as its manifest says: by stat alone, or (`deep`) by content as well.
+
+    Folders are listed rather than each path asked for: over NFS that is a fraction of the calls. What was added is no
+    difference: a login that is root leaves bytecode in read-only folders.
+    """
+    try:
+        actual = dict(_entries(root))
+    except PermissionError as error:
+        return [f"{os.path.relpath(error.filename, root)} cannot be listed"]
+    return [
+        f"{path} {what}"
+        for path, expected in manifest.items()
+        if (what := _difference(root, path, actual.get(path), expected, deep))
+    ]
 
 
-def install_state(root: str, deep: bool = False) -> dict[str, Any]:
-    """State of one install: {"state": "present" | "absent" | "damaged", "why": str}."""
-    receipt = read_json(os.path.join(root, RECEIPT))
-    if receipt is None:
-        why = "started but never finished" if os.path.lexists(root) else "not installed"
-        return {"state": "absent", "why": why}
+def _difference(root: str, path: str, info: os.stat_result | None, expected: list[Any], deep: bool) -> str:
+    """How one path differs from its entry in the manifest; "" when it does not."""
+    if info is None:
+        return "is missing"
+    actual = _describe(info)
+    if actual != expected[:4]:
+        names = ("type", "mode", "size", "time")
+        return f"has another {next(name for name, a, b in zip(names, actual, expected) if a != b)}"
+    if expected[0] == "dir" or (expected[0] == "file" and not deep):
+        return ""
+    full = os.path.join(root, path)
+    if expected[0] == "link":
+        return "" if os.readlink(full) == expected[4] else "points elsewhere"
+    try:
+        return "" if sha256_of(full) == expected[4] else "has other content"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def install_state(root: str, deep: bool = False) -> dict[str, str]:
+    """State of one install: {"state": "present" | "absent" | "damaged", "why": str}.
+
+    Raises OSError when the filesystem does not answer, which says nothing about the install.
+    """
     path = os.path.join(root, MANIFEST)
-    manifest = read_json(path)
-    if manifest is None or sha256_of(path) != receipt.get("manifest_sha256"):
-        return {"state": "damaged", "why": f"{MANIFEST} is missing or altered"}
+    try:
+        receipt = read_json(os.path.join(root, RECEIPT))
+        if not receipt:
+            why = "started but never finished" if os.path.lexists(root) else "not installed"
+            return {"state": "absent", "why": why}
+        manifest = read_json(path)
+        if not manifest or sha256_of(path) != receipt.get("manifest_sha256"):
+            return {"state": "damaged", "why": f"{MANIFEST} is missing or altered"}
+    except PermissionError as error:
+        return {"state": "damaged", "why": f"{os.path.basename(error.filename)} cannot be read"}
+    if not all(isinstance(entry, list) and len(entry) == 5 for entry in manifest.values()):
+        return {"state": "damaged", "why": f"{MANIFEST} is not one of this project"}
     wrong = differences(root, manifest, deep)
     if wrong:
         rest = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
@@ -151,25 +214,24 @@ def install_state(root: str, deep: bool = False) -> dict[str, Any]:
 
 
 def make_read_only(root: str) -> None:
-    """Take write permission, setuid and setgid from everything below and including `root`."""
+    """Make everything below and including `root` readable and not writable; setuid, setgid and sticky bits go."""
     for path, info in _entries(root):
         if not stat.S_ISLNK(info.st_mode):
-            os.chmod(os.path.join(root, path), stat.S_IMODE(info.st_mode) & 0o1555)
+            least = 0o500 if stat.S_ISDIR(info.st_mode) else 0o400
+            os.chmod(os.path.join(root, path), info.st_mode & 0o555 | least)
     os.chmod(root, 0o555)
 
 
 def remove_tree(path: str) -> None:
-    """Remove a file or a folder, read-only ones too. Nothing there is fine."""
-    if os.path.islink(path) or os.path.isfile(path):
-        os.unlink(path)
-        return
-    if not os.path.isdir(path):
-        return
-    os.chmod(path, 0o700)
-    with os.scandir(path) as found:
-        for entry in list(found):
-            remove_tree(entry.path)
-    os.rmdir(path)
+    """Remove a file or a folder, read-only ones too. Nothing there, or another server removing it as well, is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.islink(path) or not os.path.isdir(path):
+            os.unlink(path)
+            return
+        os.chmod(path, 0o700)
+        for name in os.listdir(path):
+            remove_tree(os.path.join(path, name))
+        os.rmdir(path)
 
 
 def publish(root: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -202,14 +264,21 @@ def owner_of(prefix: str) -> str | None:
     if not os.path.isdir(prefix):
         raise StackError(f"{prefix} is not a folder. Set stack_prefix to a folder of its own.")
     marker = read_json(os.path.join(prefix, MARKER))
-    if isinstance(marker, dict) and "stack" in marker:
+    if "stack" in marker:
         return str(marker["stack"])
-    if os.listdir(prefix):
+    if not _is_untouched(prefix):
         raise StackError(
             f"{prefix} is not empty and was not made by this project (it has no {MARKER}). "
             "Set stack_prefix to a folder that is new, empty, or this stack's own."
         )
     return None
+
+
+def _is_untouched(prefix: str) -> bool:
+    """Whether `prefix` holds nothing but what precedes the marker: its draft (of a run that was killed), and the
+    var/tmp that Ansible makes by itself where it cannot pipeline."""
+    names = [name for name in os.listdir(prefix) if not name.startswith(MARKER)]
+    return not names or (names == ["var"] and os.listdir(os.path.join(prefix, "var")) == ["tmp"])
 
 
 def check_owner(prefix: str, stack: str) -> None:
@@ -225,14 +294,25 @@ def check_owner(prefix: str, stack: str) -> None:
 def claim(prefix: str, stack: str) -> None:
     """Make `prefix` this stack's own: its folders and its marker. Raises StackError as check_owner does."""
     check_owner(prefix, stack)
+    os.makedirs(prefix, exist_ok=True)
     marker = os.path.join(prefix, MARKER)
-    if not os.path.exists(marker):
-        os.makedirs(prefix, exist_ok=True)
+    if not read_json(marker):
         write_json(marker, {"stack": stack, "schema": SCHEMA})
     for folder in ("opt", "generations", "checks", "var/tmp", "var/cache", "var/log", "var/lease", "var/home"):
         os.makedirs(os.path.join(prefix, folder), exist_ok=True)
 
 
-def garbage(prefix: str) -> str:
-    """A new name below `var/tmp` for what is renamed aside before it is removed."""
-    return os.path.join(prefix, "var", "tmp", f"garbage-{os.urandom(6).hex()}")
+def new_temporary(prefix: str, purpose: str) -> str:
+    """A new name below `var/tmp`, for what is made there and renamed, or renamed aside and removed."""
+    return os.path.join(prefix, "var", "tmp", f"{purpose}-{os.urandom(6).hex()}")
+
+
+def sweep(prefix: str) -> None:
+    """Remove what killed runs left below `var/tmp`: installs renamed aside at once, anything else when it is old."""
+    folder = os.path.join(prefix, "var", "tmp")
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        path = os.path.join(folder, name)
+        # Files that a program still has open cannot all be removed over NFS (.nfs…): the next run tries again.
+        with contextlib.suppress(OSError):
+            if name.startswith("garbage-") or time.time() - os.lstat(path).st_mtime > OLD:
+                remove_tree(path)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from ansible.module_utils.stack_installs import read_json
+from ansible.module_utils.stack_installs import RECEIPT, install_state, read_json
 
 
 def current_generation(prefix: str) -> dict[str, Any]:
-    """What `<prefix>/current` points to; {} where it points nowhere."""
+    """The receipt of the generation that `<prefix>/current` points to, with its "path"; {} unless it is whole."""
     path = os.path.realpath(os.path.join(prefix, "current"))
-    recorded = read_json(os.path.join(path, "generation.json"))
-    return {**recorded, "path": path} if isinstance(recorded, dict) else {}
+    if install_state(path)["state"] != "present":
+        return {}
+    return {**read_json(os.path.join(path, RECEIPT)), "path": path}
 
 
 def driver_line() -> str:
@@ -22,3 +23,20 @@ def driver_line() -> str:
             return stream.readline().strip()
     except OSError:
         return ""
+
+
+def processes_at(path: str) -> list[int]:
+    """Processes that run a program at or below `path`, work in it, have something of it open, or name it in their
+    arguments. Other logins' processes are not seen."""
+    found = []
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{process}/cmdline", "rb") as stream:
+                said = [os.fsdecode(stream.read())]
+            links = ["exe", "cwd", *(f"fd/{name}" for name in os.listdir(f"/proc/{process}/fd"))]
+            said += [os.readlink(f"/proc/{process}/{link}") for link in links]
+        except OSError:
+            continue  # it has ended, or is not ours to look at
+        if int(process) != os.getpid() and any(path in text for text in said):
+            found.append(int(process))
+    return found

@@ -10,15 +10,25 @@ import os
 import posixpath
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Callable, Iterator, Optional
+from functools import partial
+from typing import IO
 
 from ansible.module_utils.stack_installs import StackError
 
 AR_MAGIC = b"!<arch>\n"
+LINK_HOPS = 40  # as many as Linux follows
+
+# What the readers raise on archives that are cut, damaged, encrypted, or packed in a way that they do not know.
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error),
+    *(EOFError, RuntimeError, ValueError, KeyError),
+)
 
 
 @dataclass(frozen=True)
@@ -30,35 +40,42 @@ class Member:
     mode: int
     size: int = 0
     link: str = ""
-    open: Optional[Callable[[], Optional[IO[bytes]]]] = None
+    open: Callable[[], IO[bytes] | None] = lambda: None
 
 
-def _tar_members(archive: tarfile.TarFile) -> Iterator[Member]:
+def _tar_members(archive: tarfile.TarFile, name: str) -> Iterator[Member]:
+    files: dict[str, tarfile.TarInfo] = {}
     for info in archive:
+        if info.islnk():
+            # Unpacked as a copy of the file that it names, which must be one that the archive has brought before.
+            if info.linkname not in files:
+                raise StackError(f"{name} holds a hard link {info.name} to {info.linkname}, not in it: refused.")
+            files[info.name] = files[info.linkname]
+        elif info.isfile():
+            files[info.name] = info
         if info.isdir():
             yield Member(info.name, "dir", info.mode)
         elif info.issym():
             yield Member(info.name, "link", 0, link=info.linkname)
         elif info.isfile() or info.islnk():
-            # A hard link is unpacked as a copy of the file that it names in the archive.
-            yield Member(info.name, "file", info.mode, info.size, open=lambda info=info: archive.extractfile(info))
+            file = files[info.name]
+            yield Member(info.name, "file", file.mode, file.size, open=partial(archive.extractfile, file))
         else:
-            raise StackError(f"{archive.name} holds {info.name}, which is a device or a pipe: refused.")
+            raise StackError(f"{name} holds {info.name}, which is a device or a pipe: refused.")
 
 
-def _zip_members(archive: zipfile.ZipFile) -> Iterator[Member]:
+def _zip_members(archive: zipfile.ZipFile, name: str) -> Iterator[Member]:
     for info in archive.infolist():
         mode = info.external_attr >> 16
         if info.is_dir():
             yield Member(info.filename, "dir", 0o755)
         elif stat.S_ISLNK(mode):
             yield Member(info.filename, "link", 0, link=archive.read(info).decode())
-        elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise StackError(f"{archive.filename} holds {info.filename}, which is not a file, folder or link: refused.")
+        elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise StackError(f"{name} holds {info.filename}, which is not a file, folder or link: refused.")
         else:
-            yield Member(
-                info.filename, "file", mode or 0o644, info.file_size, open=lambda info=info: archive.open(info)
-            )
+            opened = partial(archive.open, info)
+            yield Member(info.filename, "file", mode or 0o644, info.file_size, open=opened)
 
 
 def safe_name(name: str, archive: str) -> str:
@@ -69,31 +86,58 @@ def safe_name(name: str, archive: str) -> str:
     return "" if clean == "." else clean
 
 
+def leads_out(path: str, links: dict[str, str]) -> bool:
+    """Whether `path`, relative to the folder and followed as the kernel does, leaves the folder by `..` or a `/`.
+
+    `links`: target by path of the archive's symbolic links. (Of `d/up -> ..` and `out -> d/up/..` each looks harmless.)
+    """
+    done: list[str] = []
+    todo = path.split("/")
+    hops = 0
+    while todo:
+        part = todo.pop(0)
+        if part == "..":
+            if not done:
+                return True
+            done.pop()
+        elif part not in ("", "."):
+            done.append(part)
+            target = links.get("/".join(done))
+            if target is not None:
+                hops += 1
+                if target.startswith("/") or hops > LINK_HOPS:
+                    return True
+                done.pop()
+                todo = [*target.split("/"), *todo]
+    return False
+
+
 def plan(members: list[Member], archive: str, patterns: list[str], flatten: bool) -> dict[str, Member]:
     """{path below the destination: member}, checked as a whole before anything is written. Raises StackError."""
     chosen: dict[str, Member] = {}
+    unmatched = set(patterns)
     for member in members:
         name = safe_name(member.name, archive)
-        if not name or (patterns and not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)):
+        matching = {pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)}
+        unmatched -= matching
+        if not name or (patterns and not matching) or (flatten and member.kind == "dir"):
             continue
         if flatten:
-            if member.kind == "dir":
-                continue
             name = posixpath.basename(name)
-        if member.kind == "link":
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.link))
-            if member.link.startswith("/") or target == ".." or target.startswith("../"):
-                raise StackError(f"{archive} holds a link {name} to {member.link}, outside its folder: refused.")
+            if name in chosen and chosen[name].name != member.name:
+                raise StackError(f"{archive} holds {name} in several folders: without its folders, one would be lost.")
         chosen[name] = member
-    for name in chosen:
+    if unmatched:
+        raise StackError(f"{archive} holds nothing named {', '.join(sorted(unmatched))}. Is it the right archive?")
+    links = {name: member.link for name, member in chosen.items() if member.kind == "link"}
+    for name, member in chosen.items():
+        if name in links and leads_out(name, links):
+            raise StackError(f"{archive} holds a link {name} to {member.link}, outside its folder: refused.")
         above = posixpath.dirname(name)
         while above:
             if above in chosen and chosen[above].kind != "dir":
                 raise StackError(f"{archive} holds {name} below {above}, which is no folder: refused.")
             above = posixpath.dirname(above)
-    for pattern in patterns:
-        if not any(fnmatch.fnmatch(safe_name(member.name, archive), pattern) for member in members):
-            raise StackError(f"{archive} holds nothing named {pattern}. Is it the right archive?")
     return chosen
 
 
@@ -106,9 +150,9 @@ def _write(member: Member, path: str) -> None:
     if member.kind == "link":
         os.symlink(member.link, path)
         return
-    source = member.open() if member.open else None
+    source = member.open()
     if source is None:
-        raise StackError(f"{member.name} links to something that is not in its archive: refused.")
+        raise StackError(f"{member.name} cannot be read from its archive: refused.")
     with source, open(path, "xb") as stream:
         shutil.copyfileobj(source, stream, 1 << 20)
     os.chmod(path, 0o755 if member.mode & 0o100 else 0o644)
@@ -126,15 +170,18 @@ def _deb_data(stream: IO[bytes], name: str) -> IO[bytes]:
 
 
 @contextlib.contextmanager
-def _open(src: str) -> Iterator[zipfile.ZipFile | tarfile.TarFile]:
-    """The archive, whatever its kind. Raises StackError for none, OSError for a file that cannot be read."""
-    with open(src, "rb") as stream:
-        if stream.read(len(AR_MAGIC)) == AR_MAGIC:
-            with tarfile.open(src, fileobj=_deb_data(stream, src)) as archive:
-                yield archive
-            return
-    with zipfile.ZipFile(src) if zipfile.is_zipfile(src) else tarfile.open(src) as archive:
-        yield archive
+def _members(src: str) -> Iterator[list[Member]]:
+    """What the archive holds, whatever its kind; it stays open for reading. Raises StackError, OSError, DAMAGED."""
+    with contextlib.ExitStack() as opened:
+        stream = opened.enter_context(open(src, "rb"))
+        magic = stream.read(len(AR_MAGIC))
+        stream.seek(0)
+        # By how it begins: zipfile would take a tar whose last file is a zip for a zip.
+        if magic.startswith(b"PK"):
+            yield list(_zip_members(opened.enter_context(zipfile.ZipFile(stream)), src))
+        else:
+            data = _deb_data(stream, src) if magic == AR_MAGIC else stream
+            yield list(_tar_members(opened.enter_context(tarfile.open(fileobj=data)), src))
 
 
 def unpack(src: str, dest: str, patterns: list[str], flatten: bool) -> tuple[int, int]:
@@ -144,13 +191,13 @@ def unpack(src: str, dest: str, patterns: list[str], flatten: bool) -> tuple[int
     except where the damage shows only while reading.
     """
     try:
-        with _open(src) as archive:
-            listed = _zip_members(archive) if isinstance(archive, zipfile.ZipFile) else _tar_members(archive)
-            chosen = plan(list(listed), src, patterns, flatten)
+        with _members(src) as members:
+            chosen = plan(members, src, patterns, flatten)
             os.makedirs(dest, exist_ok=True)
             for name, member in chosen.items():
                 _write(member, os.path.join(dest, name))
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise StackError(f"{src} is not a whole archive: {error}.") from error
+    except DAMAGED as error:
+        why = str(error).partition("\n")[0]
+        raise StackError(f"{src} is not a whole archive (tar, zip, wheel or Debian package): {why}.") from error
     files = [member.size for member in chosen.values() if member.kind == "file"]
     return len(files), sum(files)

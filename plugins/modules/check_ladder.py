@@ -19,7 +19,10 @@ options:
   installs: {description: Installs by role., type: dict, default: {}}
   environment: {description: The ladder's whole environment., type: dict, required: true}
   only: {description: Roles whose checks to run., type: list, elements: str, default: []}
-  expect: {description: Numbers that the lock expects., type: dict, default: {}}
+  expect:
+    description: Numbers that the lock expects; a generation brings its own.
+    type: dict
+    default: {}
 """
 
 RETURN = r"""
@@ -34,20 +37,11 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_installs import write_json
+from ansible.module_utils.stack_ladder import failed_checks
 from ansible.module_utils.stack_lookup import driver_line
 
 TIMEOUT = 45 * 60  # seconds: a GPU newer than the stack compiles its kernels once, for over ten minutes
 BUILD_RUNGS = ("linkage", "import", "numerics")
-
-
-def failures(ladder: dict) -> list[str]:
-    """A sentence per failed check: what, why, remedy."""
-    return [
-        f"{rung['rung']}/{check['name']}: {check['reason'] or check['detail']}. {check.get('remedy') or ''}".strip()
-        for rung in ladder["rungs"]
-        for check in rung["checks"]
-        if check["status"] == "failed"
-    ]
 
 
 def main() -> None:
@@ -66,13 +60,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    options = ["--json", "-", "--expect", json.dumps(given["expect"])]
+    options = ["--json", "-"]
     if given["generation"]:
         script = '. "$1/activate.sh" && shift && exec check-ladder "$@"'
         command = ["/bin/sh", "-c", script, "sh", given["generation"], *options]
     else:
         # The rung "files" is about published installs, and a build's checks are those that any server would give.
         command = [given["python"], "-", *options, "--rungs", ",".join(BUILD_RUNGS), "--only", ",".join(given["only"])]
+        command += ["--expect", json.dumps(given["expect"])]
         for role, path in given["installs"].items():
             command += ["--install", f"{role}={path}"]
     if module.check_mode:
@@ -82,7 +77,8 @@ def main() -> None:
             command,
             input=given["program"],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=TIMEOUT,
             check=False,
             cwd=given["prefix"],
@@ -96,13 +92,18 @@ def main() -> None:
         module.fail_json(msg=f"The check ladder broke off with exit code {done.returncode}: {said}")
     if given["generation"]:
         folder = os.path.join(given["prefix"], "checks", socket.gethostname())
-        os.makedirs(folder, exist_ok=True)
         record = {"digest": given["digest"], "driver": driver_line(), "time": int(time.time()), **ladder}
-        write_json(os.path.join(folder, "ladder.json"), record)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            write_json(os.path.join(folder, "ladder.json"), record)
+        except OSError as error:
+            module.fail_json(msg=f"The check ladder's result cannot be kept: {error}. Check space and permissions.")
         module.exit_json(changed=True, ladder=record)
-    failed = failures(ladder)
+    failed = failed_checks(ladder)
     if failed:
-        module.fail_json(msg="The build does not pass its checks: " + " ".join(failed))
+        module.fail_json(
+            msg="The build does not pass its checks. " + " | ".join(sentence for _rung, sentence in failed)
+        )
     module.exit_json(changed=False, ladder=ladder)
 
 

@@ -19,12 +19,17 @@ options:
     elements: dict
     required: true
   cache: {description: Folder of the cache., type: path, required: true}
-  mirror: {description: 'URL or folder of a mirror; C(controller:FOLDER) is the action plugin''s.', type: str, default: ''}
+  mirror:
+    description: URL or folder of a mirror; C(controller:FOLDER) is for the action plugin.
+    type: str
+    default: ''
   upstream: {description: Whether original sources may be asked., type: bool, default: true}
   pypi_index: {description: Package index; by default pip's own setting., type: str, default: ''}
   debian_mirror: {description: Debian mirror; by default that of APT's settings., type: str, default: ''}
   verified: {description: Paths by filename that an earlier slice found verified., type: dict, default: {}}
   seconds: {description: Length of a slice., type: float, default: 10}
+  leases: {description: Folder of the leases that this run's builds keep alive., type: path, default: ''}
+  run: {description: Who runs this play; the action plugin adds it., type: dict, default: {}}
   git_timeout: {description: Seconds that a git repository has to answer., type: float, default: 600}
 """
 
@@ -40,16 +45,18 @@ missing:
 import os
 from typing import Any
 
+from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_fetch import Fetcher, OutOfTime, Upstream, export_commit
+from ansible.module_utils.stack_fetch import Fetcher, OutOfTime, Upstream, export_commit, in_mirror, resolve
 from ansible.module_utils.stack_installs import StackError
 
 
 def export(artifact: dict[str, Any], cache: str, mirror: str, timeout: float) -> tuple[str, str]:
     """(tar, repository) of a git tree; a mirror's own copy of the repository is asked first."""
-    os.makedirs(cache, exist_ok=True)
-    tar = os.path.join(cache, f"{os.urandom(6).hex()}-{artifact['filename']}")
-    repositories = [f"{mirror.rstrip('/')}/git/{artifact['mirrored']}"] if mirror else []
+    folder = os.path.join(cache, "git", artifact["commit"])
+    os.makedirs(folder, exist_ok=True)
+    tar = os.path.join(folder, artifact["filename"])
+    repositories = [in_mirror(mirror, f"git/{artifact['mirrored']}")] if mirror else []
     return tar, export_commit([*repositories, artifact["repository"]], artifact["commit"], tar, timeout)
 
 
@@ -64,15 +71,18 @@ def main() -> None:
             "debian_mirror": {"type": "str", "default": ""},
             "verified": {"type": "dict", "default": {}},
             "seconds": {"type": "float", "default": 10},
+            "leases": {"type": "path", "default": ""},
+            "run": {"type": "dict", "default": {}},
             "git_timeout": {"type": "float", "default": 600},
         }
     )
     given = module.params
     upstream = Upstream(given["pypi_index"], given["debian_mirror"]) if given["upstream"] else None
     fetcher = Fetcher(given["cache"], given["mirror"], upstream, given["seconds"])
-    files, origin, missing = dict(given["verified"]), {}, []
+    files, origin, missing, changed = dict(given["verified"]), {}, [], False
     out_of_time = given["seconds"] <= 0
     try:
+        stack_lease.beat(given["leases"], stack_lease.holder_of(given["run"]))
         for artifact in given["artifacts"]:
             name = artifact["filename"]
             if name in files:
@@ -82,26 +92,25 @@ def main() -> None:
                     missing.append(artifact)
                 else:
                     files[name], origin[name] = export(artifact, given["cache"], given["mirror"], given["git_timeout"])
+                    changed = True
                 continue
-            artifact = fetcher.resolve(artifact)
-            path = fetcher.find(artifact)
+            artifact = resolve(artifact, given["mirror"])
+            path, found_in = fetcher.find(artifact)
+            try:
+                if not path and not out_of_time:
+                    path, found_in = fetcher.fetch(artifact)
+                    changed = True
+            except OutOfTime:
+                out_of_time = True
             if path:
-                files[name] = path
-                continue
-            if not out_of_time:
-                try:
-                    files[name], origin[name] = fetcher.fetch(artifact)
-                    continue
-                except OutOfTime:
-                    out_of_time = True
-            part = fetcher.part(artifact)
-            have = os.path.getsize(part) if os.path.exists(part) else 0
-            missing.append({**artifact, "have": have, "part": part})
+                files[name], origin[name] = path, found_in
+            else:
+                missing.append(fetcher.missing(artifact))
     except StackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"Artifacts cannot be kept in {given['cache']}: {error}. Check its space and permissions.")
-    module.exit_json(changed=bool(origin), files=files, origin=origin, missing=missing)
+    module.exit_json(changed=changed, files=files, origin=origin, missing=missing)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ module: generation
 short_description: Make a generation of a stack, or make one current
 description:
   - A generation is a folder C(generations/<n>/) with a link to one install per role, the fake C(usr/local), and the
-    activation files. It is made under another name and gets its own by one rename; it is never modified.
+    activation files. It is made under another name and gets its own by one rename, with a manifest and a receipt as
+    an install has them; it is never modified.
   - O(state=staged) makes it, unless one with the same digest is there. O(state=current) points C(current) to it,
     by one rename.
 options:
@@ -30,19 +31,26 @@ path: {description: Folder of the generation., type: str, returned: success}
 number: {description: Its number; 0 where check mode made none., type: int, returned: success}
 """
 
+import errno
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_installs import (
+    RECEIPT,
     StackError,
-    garbage,
     install_state,
-    make_read_only,
+    new_temporary,
+    publish,
     read_json,
     remove_tree,
-    write_json,
 )
 from ansible.module_utils.stack_lookup import current_generation
+
+
+def folder_of(prefix: str, number: int) -> str:
+    """Folder of a generation."""
+    return os.path.join(prefix, "generations", str(number))
 
 
 def numbers(prefix: str) -> list[int]:
@@ -53,15 +61,15 @@ def numbers(prefix: str) -> list[int]:
 
 
 def find(prefix: str, digest: str) -> int:
-    """Number of the newest generation with `digest`; 0 without one."""
+    """Number of the newest whole generation with `digest`; 0 without one."""
     for number in numbers(prefix):
-        recorded = read_json(os.path.join(prefix, "generations", str(number), "generation.json"))
-        if isinstance(recorded, dict) and recorded.get("digest") == digest:
+        path = folder_of(prefix, number)
+        if read_json(os.path.join(path, RECEIPT)).get("digest") == digest and install_state(path)["state"] == "present":
             return number
     return 0
 
 
-def check_installs(installs: dict, planned: list[str]) -> None:
+def check_installs(installs: dict[str, Any], planned: list[str]) -> None:
     """Raise StackError for the first install that is neither there nor planned."""
     for role, install in installs.items():
         state = install_state(install["path"])
@@ -72,31 +80,41 @@ def check_installs(installs: dict, planned: list[str]) -> None:
             )
 
 
-def stage(prefix: str, digest: str, installs: dict, links: dict, files: dict) -> int:
-    """Make the generation and return its number. Two servers of a shared home may do this at once."""
-    while True:
-        number = (numbers(prefix) or [0])[0] + 1
-        path = os.path.join(prefix, "generations", str(number))
-        building = garbage(prefix)
-        for name, target in {**{role: install["path"] for role, install in installs.items()}, **links}.items():
-            os.makedirs(os.path.dirname(os.path.join(building, name)), exist_ok=True)
-            os.symlink(target, os.path.join(building, name))
-        for name, content in files.items():
-            os.makedirs(os.path.dirname(os.path.join(building, name)), exist_ok=True)
-            with open(os.path.join(building, name), "w", encoding="utf-8") as stream:
-                stream.write(content.replace("@GENERATION@", path))
-            os.chmod(os.path.join(building, name), 0o555 if name.startswith("bin/") else 0o444)
-        recorded = {"number": number, "digest": digest, "installs": {k: v["path"] for k, v in installs.items()}}
-        write_json(os.path.join(building, "generation.json"), recorded)
+def write(folder: str, path: str, links: dict[str, str], files: dict[str, str]) -> None:
+    """Fill `folder`, which will be renamed to `path`."""
+    for name in [*links, *files]:
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+    for name, target in links.items():
+        os.symlink(target, os.path.join(folder, name))
+    for name, content in files.items():
+        full = os.path.join(folder, name)
+        with open(full, "w", encoding="utf-8") as stream:
+            stream.write(content.replace("@GENERATION@", path))
+        os.chmod(full, 0o755 if name.startswith("bin/") else 0o644)
+
+
+def stage(prefix: str, digest: str, installs: dict[str, str], links: dict[str, str], files: dict[str, str]) -> int:
+    """Make the generation and return its number. Two servers of a shared home may do this at once.
+
+    `installs`: path by role.
+    """
+    while not (existing := find(prefix, digest)):
+        number = max(numbers(prefix), default=0) + 1
+        path = folder_of(prefix, number)
+        building = new_temporary(prefix, "generation")
         try:
+            write(building, path, {**installs, **links}, files)
+            publish(building, {"number": number, "digest": digest, "installs": installs})
+            os.chmod(building, 0o755)  # a folder must be writable to be renamed
             os.rename(building, path)
-        except OSError:
+            os.chmod(path, 0o555)
+            return number
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        finally:
             remove_tree(building)
-            if find(prefix, digest):
-                return find(prefix, digest)
-            continue
-        make_read_only(path)
-        return number
+    return existing
 
 
 def flip(prefix: str, path: str) -> None:
@@ -120,29 +138,32 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    prefix, digest, installs = given["prefix"], given["digest"], given["installs"]
-    before = current_generation(prefix)
-    number = find(prefix, digest)
+    prefix, digest = given["prefix"], given["digest"]
+    installs = {role: install["path"] for role, install in given["installs"].items()}
     try:
+        before = current_generation(prefix)
+        number = find(prefix, digest)
         if given["state"] == "staged":
-            check_installs(installs, given["run_tags"] if module.check_mode else [])
+            check_installs(given["installs"], given["run_tags"] if module.check_mode else [])
             changed = not number
             if changed and not module.check_mode:
                 number = stage(prefix, digest, installs, given["links"], given["files"])
         else:
             changed = before.get("digest") != digest
             if changed and not module.check_mode:
-                flip(prefix, os.path.join(prefix, "generations", str(number)))
+                if not number:
+                    raise StackError(f"{prefix} has no generation {digest} to make current. Stage it first.")
+                flip(prefix, folder_of(prefix, number))
     except StackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"The generation could not be made below {prefix}: {error}. The current one is untouched.")
 
-    def shown(paths: dict) -> str:
+    def shown(paths: dict[str, str]) -> str:
         return "".join(f"{role}: {path}\n" for role, path in sorted(paths.items()))
 
-    diff = {"before": shown(before.get("installs", {})), "after": shown({k: v["path"] for k, v in installs.items()})}
-    path = os.path.join(prefix, "generations", str(number)) if number else ""
+    diff = {"before": shown(before.get("installs", {})), "after": shown(installs)}
+    path = folder_of(prefix, number) if number else ""
     module.exit_json(changed=changed, number=number, path=path, diff=diff if changed else {})
 
 

@@ -28,30 +28,31 @@ options:
 """
 
 RETURN = r"""
-build: {description: Whether the caller has to build the install now., type: bool, returned: always}
+build: {description: Whether the caller has to build the install now., type: bool, returned: success}
 held_by: {description: Who is building it instead., type: dict, returned: when somebody else builds it}
-path: {description: The install's folder., type: str, returned: always}
+path: {description: The install's folder., type: str, returned: success}
 """
 
 import os
 import shutil
-import socket
 import time
 from typing import Any
 
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_installs import StackError, claim, garbage, install_state, read_json, remove_tree
+from ansible.module_utils.stack_installs import (
+    RECEIPT,
+    StackError,
+    claim,
+    install_state,
+    new_temporary,
+    read_json,
+    sweep,
+)
+from ansible.module_utils.stack_lookup import processes_at
 
 POLL = 2.0  # seconds
-
-
-def sweep(prefix: str) -> None:
-    """Remove what earlier runs renamed aside and were killed before removing."""
-    folder = os.path.join(prefix, "var", "tmp")
-    for name in os.listdir(folder):
-        if name.startswith("garbage-"):
-            remove_tree(os.path.join(folder, name))
+ORPHANS = 300.0  # seconds
 
 
 def check_space(prefix: str, role: str, needed: int) -> None:
@@ -78,21 +79,47 @@ def check_requires(installs: dict[str, Any], role: str, planned: list[str]) -> N
             )
 
 
-def wait_for(path: str, lease: str, held_by: dict[str, object], run: str) -> None:
+def wait_for(path: str, lease: str, holder: dict[str, Any]) -> None:
     """Return when somebody else has published `path`; raise StackError when they gave up."""
-    who = f"{held_by.get('server')} (run from {held_by.get('controller', 'another controller')})"
-    while install_state(path)["state"] != "present":
-        # Hosts of one run go in lockstep: when this runs, the builder of the same run has published or failed.
+    held_by = read_json(lease)
+    who = f"{held_by.get('server', 'Another server')} (run from {held_by.get('controller', 'another controller')})"
+    heartbeat, since = -1.0, 0.0
+    while True:
         try:
-            age = time.time() - os.stat(lease).st_mtime
+            latest = os.stat(lease).st_mtime
         except FileNotFoundError:
-            age = stack_lease.STALE + 1
-        if held_by.get("run") == run or age > stack_lease.STALE:
+            latest = 0.0
+        # After the lease, which is given back after publishing: else what happens in between would look like a failure.
+        if install_state(path)["state"] == "present":
+            return
+        if latest != heartbeat:  # compared with itself only: clocks of the servers may differ
+            heartbeat, since = latest, time.monotonic()
+        # Hosts of one run go in lockstep: when this runs, the builder of the same run has published or failed.
+        same_run = held_by.get("run") == holder.get("run")
+        if not latest or same_run or time.monotonic() - since > stack_lease.STALE:
             raise StackError(
                 f"{who} shares this prefix, was building {path}, and did not finish it. "
                 "Its own message says why; mend that and run the same command again."
             )
         time.sleep(POLL)
+
+
+def set_aside(prefix: str, path: str) -> None:
+    """Rename what a killed run began, or what is damaged, so that `path` is free. Raises StackError."""
+    if not os.path.lexists(path):
+        return
+    # A killed ansible-playbook leaves its last command running here, and that would go on writing into the new build.
+    deadline = time.monotonic() + ORPHANS
+    while not os.path.exists(os.path.join(path, RECEIPT)) and (processes := processes_at(path)):
+        if time.monotonic() > deadline:
+            numbers = " ".join(map(str, processes))
+            raise StackError(
+                f"An earlier run that was killed still works at {path} (process {numbers}). "
+                f"Wait until it has ended, or end it with `kill {numbers}`; then run the same command again."
+            )
+        time.sleep(POLL)
+    os.chmod(path, 0o755)  # a folder must be writable to be renamed
+    os.rename(path, new_temporary(prefix, "garbage"))
 
 
 def main() -> None:
@@ -112,34 +139,34 @@ def main() -> None:
     given = module.params
     prefix, role, installs = given["prefix"], given["role"], given["installs"]
     install, path = installs[role], installs[role]["path"]
-    lease = os.path.join(prefix, "var", "lease", f"{role}-{install['digest']}.json")
-    holder = {**given["run"], "server": socket.gethostname()}
+    lease = stack_lease.lease_path(prefix, role, install["digest"])
+    holder = stack_lease.holder_of(given["run"])
     try:
         state = install_state(path)
         if state["state"] == "present":
             module.exit_json(changed=False, build=False, path=path)
-        check_requires(installs, role, given["run_tags"] if module.check_mode else [])
-        check_space(prefix, role, install["disk_bytes"])
         diff = {"before": f"{role}: {state['state']} ({state['why']})\n", "after": f"{role}: {path}\n"}
+        check_requires(installs, role, given["run_tags"] if module.check_mode else [])
+        if given["wait"]:
+            wait_for(path, lease, holder)
+            module.exit_json(changed=False, build=False, path=path)
+        if not module.check_mode:
+            sweep(prefix)
+        if not os.path.lexists(path):  # else the space that it takes is about to be freed
+            check_space(prefix, role, install["disk_bytes"])
         if module.check_mode:
             module.exit_json(changed=True, build=False, path=path, diff=diff)
-        if given["wait"]:
-            wait_for(path, lease, read_json(lease) or {}, holder["run"])
-            module.exit_json(changed=False, build=False, path=path)
         claim(prefix, given["stack"])
         held_by = stack_lease.acquire(lease, holder, given["dead_run"])
         if held_by:
             module.exit_json(changed=False, build=False, path=path, held_by=held_by)
-        if os.path.lexists(path):
-            # A published install's folder is read-only, and a folder must be writable to be renamed.
-            os.chmod(path, 0o755)
-            os.rename(path, garbage(prefix))
+        set_aside(prefix, path)
         sweep(prefix)
         os.makedirs(path)
     except StackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{role} cannot be built below {prefix}: {error}. Check that the prefix is writable.")
+        module.fail_json(msg=f"{role} cannot be built below {prefix}: {error}. Check its space and permissions.")
     module.exit_json(changed=True, build=True, path=path, diff=diff)
 
 

@@ -21,13 +21,13 @@ RETURN = r"""
 record: {description: The artifact's record., type: dict, returned: success}
 """
 
-import json
 import os
 import subprocess
 import sys
 import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_fetch import verified
 from ansible.module_utils.stack_installs import read_json, sha256_of, write_json
 
 
@@ -44,27 +44,24 @@ def main() -> None:
     given = module.params
     output = os.path.join(given["folder"], given["filename"])
     where = os.path.join(given["folder"], "artifact.json")
-    record = read_json(where)
-    if record and os.path.isfile(output) and sha256_of(output) == record["sha256"]:
-        module.exit_json(changed=False, record=record)
-    os.makedirs(given["folder"], exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=given["folder"]) as work:
-        listed = os.path.join(work, "inputs.json")
-        with open(listed, "w", encoding="utf-8") as stream:
-            json.dump(given["inputs"], stream)
-        command = [sys.executable, given["program"], "--inputs", listed, "--output", output, "--work", work]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        module.fail_json(
-            msg=f"{given['filename']} could not be built: {(done.stderr.strip() or done.stdout.strip())[-2000:]}"
-        )
-    record = {
-        **given["record"],
-        "filename": given["filename"],
-        "sha256": sha256_of(output),
-        "size": os.path.getsize(output),
-    }
-    write_json(where, record)
+    try:
+        record = read_json(where)
+        if record and verified(output, record):
+            module.exit_json(changed=False, record=record)
+        os.makedirs(given["folder"], exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=given["folder"]) as work:
+            listed = os.path.join(work, "inputs.json")
+            write_json(listed, given["inputs"])
+            command = [sys.executable, given["program"], "--inputs", listed, "--output", output, "--work", work]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+            module.fail_json(msg=f"{given['filename']} could not be built: {said}")
+        built = {"filename": given["filename"], "sha256": sha256_of(output), "size": os.path.getsize(output)}
+        record = {**given["record"], **built}
+        write_json(where, record)
+    except OSError as error:
+        module.fail_json(msg=f"{given['filename']} could not be built: {error}. Check space and permissions.")
     module.exit_json(changed=True, record=record)
 
 

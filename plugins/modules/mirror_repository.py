@@ -30,6 +30,7 @@ import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_fetch import git, without_secrets
+from ansible.module_utils.stack_installs import StackError
 
 
 def has_commit(path: str, commit: str) -> bool:
@@ -50,25 +51,31 @@ def main() -> None:
     )
     given = module.params
     path, commit, repository = given["path"], given["commit"], given["repository"]
-    if has_commit(path, commit):
-        module.exit_json(changed=False, record={"path": path, "commit": commit, "upstream": True, "why": ""})
-    os.makedirs(path, exist_ok=True)
-    why = git(path, "init", "--quiet", "--bare", path) or git(
-        path, "fetch", "--quiet", "--depth=1", repository, f"{commit}:refs/heads/{commit}", timeout=given["timeout"]
-    )
-    if not why and has_commit(path, commit):
-        git(path, "update-server-info")
-        module.exit_json(changed=True, record={"path": path, "commit": commit, "upstream": True, "why": ""})
-    existed = os.path.isdir(given["otherwise_path"])
-    made = subprocess.run(
-        [*given["otherwise"], given["otherwise_path"]], capture_output=True, text=True, check=False, timeout=600
-    )
-    if made.returncode:
+    record = {"path": path, "commit": commit, "upstream": True, "why": ""}
+    try:
+        if has_commit(path, commit):
+            module.exit_json(changed=False, record=record)
+        os.makedirs(path, exist_ok=True)
+        refs = f"{commit}:refs/heads/{commit}"
+        why = git(path, "init", "--quiet", "--bare", path) or git(
+            path, "fetch", "--quiet", "--depth=1", "--", repository, refs, timeout=given["timeout"]
+        )
+        if not why and has_commit(path, commit):
+            git(path, "update-server-info")
+            module.exit_json(changed=True, record=record)
+        existed = os.path.isdir(given["otherwise_path"])
+        command = [*given["otherwise"], given["otherwise_path"]]
+        made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    except StackError as error:
+        module.fail_json(msg=str(error))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        module.fail_json(msg=f"{without_secrets(repository)} could not be mirrored in {path}: {error}.")
+    if made.returncode or not made.stdout.split():
         module.fail_json(
             msg=f"{without_secrets(repository)} did not answer ({why}), and what stands in for it could not be made: "
             f"{made.stderr.strip()}"
         )
-    record = {"path": given["otherwise_path"], "commit": made.stdout.split()[-1], "upstream": False, "why": why}
+    record.update(path=given["otherwise_path"], commit=made.stdout.split()[-1], upstream=False, why=why)
     module.exit_json(changed=not existed, record=record)
 
 

@@ -11,7 +11,10 @@ description:
     with O(deep)), and reads the current generation and this server's recorded check ladder.
   - Changes nothing. Refuses a prefix that is not empty and belongs to nobody, or to another stack.
 options:
-  prefix: {description: The stack's prefix; C(~) is the login's home., type: str, required: true}
+  prefix:
+    description: The stack's prefix, an absolute path; C(~) is the login's home, C($NAME) its environment's.
+    type: path
+    required: true
   stack: {description: Name of the stack., type: str, required: true}
   installs:
     description: Wanted installs by role, as the filter C(wanted_installs) gives them.
@@ -46,34 +49,37 @@ from ansible.module_utils.stack_lookup import current_generation, driver_line
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "prefix": {"type": "str", "required": True},
+            "prefix": {"type": "path", "required": True},
             "stack": {"type": "str", "required": True},
             "installs": {"type": "dict", "required": True},
             "deep": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    prefix = os.path.abspath(os.path.expanduser(module.params["prefix"]))
+    given = module.params
+    prefix = given["prefix"]
     server = socket.gethostname()
     try:
-        check_owner(prefix, module.params["stack"])
+        if not os.path.isabs(prefix):
+            raise StackError(f"stack_prefix is {prefix!r}: give a full path, one that begins with / or ~.")
+        prefix = os.path.normpath(prefix)
+        check_owner(prefix, given["stack"])
         installs = {}
-        for role, wanted in module.params["installs"].items():
+        for role, wanted in given["installs"].items():
             path = os.path.join(prefix, wanted["path"])
-            installs[role] = {**wanted, "path": path, **install_state(path, module.params["deep"])}
+            installs[role] = {**wanted, "path": path, **install_state(path, given["deep"])}
+        found = {
+            "generation": current_generation(prefix),
+            "ladder": read_json(os.path.join(prefix, "checks", server, "ladder.json")),
+            "driver": driver_line(),
+        }
     except StackError as error:
         module.fail_json(msg=str(error))
-    except PermissionError as error:
-        module.fail_json(msg=f"{error.filename} cannot be read: {error.strerror}. Is it really yours? See stack_prefix.")
-    module.exit_json(
-        changed=False,
-        prefix=prefix,
-        server=server,
-        installs=installs,
-        generation=current_generation(prefix),
-        ladder=read_json(os.path.join(prefix, "checks", server, "ladder.json")) or {},
-        driver=driver_line(),
-    )
+    except OSError as error:
+        module.fail_json(
+            msg=f"{error.filename} cannot be read: {error.strerror}. Is it really yours? See stack_prefix."
+        )
+    module.exit_json(changed=False, prefix=prefix, server=server, installs=installs, **found)
 
 
 if __name__ == "__main__":
