@@ -45,15 +45,26 @@ def receipt(host: Host, install: str) -> dict[str, Any]:
 
 @pytest.fixture
 def python(host: Host) -> Python:
-    """Run a program with an interpreter of the server, in its account's own environment; returns what it prints."""
+    """Run a program with an interpreter of the server; returns what it prints.
+
+    Nothing of the account's own settings, which are hostile, takes part, and nothing is written to its home.
+    """
 
     def run(interpreter: str, program: str, **environment: str) -> str:
-        settings = [f"{name}={value}" for name, value in environment.items()]
-        done = host.run(shlex.join(["env", *settings, interpreter, "-c", program]))
+        settings = [
+            f"{name}={value}" for name, value in {"HOME": "/tmp", "PYTHONNOUSERSITE": "1", **environment}.items()
+        ]
+        done = host.run(shlex.join(["env", "-i", *settings, interpreter, "-c", program]))
         assert done.rc == 0, done.stdout + done.stderr
         return str(done.stdout).strip()
 
     return run
+
+
+@pytest.fixture
+def caffe2(host: Host, prefix: str) -> str:
+    """The install of caffe2, whose Python runs all that the later roles install."""
+    return str(host.check_output(f"echo {prefix}/opt/caffe2/*"))
 
 
 @pytest.fixture

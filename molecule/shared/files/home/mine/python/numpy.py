@@ -1,1 +1,0 @@
-raise ImportError("not the numpy of the stack: " + __file__)

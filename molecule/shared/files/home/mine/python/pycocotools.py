@@ -1,1 +1,0 @@
-raise ImportError("not the pycocotools of the stack: " + __file__)

@@ -1,1 +1,0 @@
-raise ImportError("not the yaml of the stack: " + __file__)
