@@ -29,6 +29,7 @@ from ansible.module_utils.stack_installs import StackError, sha256_of
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
+NOTHING = "nothing, for stack_upstream is false and no mirror has it"
 FILL_MIRROR = "Fill a mirror on a machine that can reach it: `ansible-playbook playbooks/mirror.yml`."
 
 # How an address fails, beside OSError: a broken answer, an address that is none, a page that is no text.
@@ -274,7 +275,7 @@ class Fetcher:
                 if self.adopt(artifact) or (resumed and self._download(url, artifact, tried) and self.adopt(artifact)):
                     return self.path(artifact), without_secrets(url)
                 tried.append(f"{without_secrets(url)}: its bytes do not have the locked sha256 {artifact['sha256']}")
-        reasons = "; ".join(tried) or "nothing, for stack_upstream is false and no mirror has it"
+        reasons = "; ".join(tried) or NOTHING
         raise StackError(f"{artifact['filename']} could not be fetched. Tried: {reasons}. {FILL_MIRROR}")
 
     def _urls(self, artifact: dict[str, Any], tried: list[str]) -> Iterator[str]:
@@ -349,7 +350,7 @@ def export_commit(repositories: list[str], commit: str, tar: str, timeout: float
                 return without_secrets(repository)
             user = urllib.parse.urlsplit(repository).netloc.rpartition("@")[0]
             tried.append(f"{without_secrets(repository)}: {said.replace(f'{user}@', '') if user else said}")
-    raise StackError(f"Commit {commit} could not be had. Tried: {'; '.join(tried)}. {FILL_MIRROR}")
+    raise StackError(f"Commit {commit} could not be had. Tried: {'; '.join(tried) or NOTHING}. {FILL_MIRROR}")
 
 
 def _git_dir(repository: str) -> str:
