@@ -7,13 +7,21 @@ cd "$(dirname "$0")/.."
 
 export PATH="$PWD/.venv/bin:$PATH"
 
+# The interpreter that the code for the 2.7 environment is tested with: that of the installer in the mirror.
+python27() {
+  rm -rf .cache/anaconda2
+  sh mirror/built/*/Anaconda2-*.sh -b -p "$PWD/.cache/anaconda2" | tail -n 1
+}
+export PYTHON27=$PWD/.cache/anaconda2/bin/python2.7
+
 step "System" scripts/system.sh servers
 step "yamllint" yamllint --strict .
 step "ansible-lint" ansible-lint
 step "ruff" ruff check
 step "ruff format" ruff format --check
 step "mypy" mypy
-step "pytest" pytest
 step "Mirror" ansible-playbook playbooks/mirror.yml
+step "Python 2.7" python27
+step "pytest" pytest
 step "Molecule" molecule test --all
 summary "make test"

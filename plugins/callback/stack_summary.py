@@ -83,15 +83,16 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         server, values = result.host.get_name(), result.result
-        if "ladder" in values:
-            self.ladders[server] = values["ladder"]
         self.failed[server] = cause(values)
+        if result.task.action == "ladder_report":
+            self.ladders[server] = values["ladder"]
+            self.failed[server] = "its check ladder did, see above"
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         self.failed[result.host.get_name()] = "not reachable: " + str(result.result.get("msg", ""))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
-        if self.ladders:
+        if any(self.ladders.values()):  # in check mode, before a first run, there is none to show
             self._print_ladders()
         for server, lines in self.installed.items():
             self._display.display(f"{server}: " + "; ".join(lines))

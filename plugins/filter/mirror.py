@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import ansible.module_utils
@@ -44,7 +44,7 @@ def mirror_sources(results: list[dict[str, Any]], standin_expect: dict[str, Any]
     for result in results:
         role, record = result["item"], result["record"]
         if not record["upstream"]:
-            chosen[f"{role}_repository"] = record["path"]
+            chosen[f"{role}_repository"] = PurePath(record["path"]).name
             chosen[f"{role}_commit"] = record["commit"]
             if role == "detectron":
                 chosen["detectron_expect"] = standin_expect

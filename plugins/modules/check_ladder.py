@@ -7,13 +7,12 @@ DOCUMENTATION = r"""
 module: check_ladder
 short_description: Run the check ladder, of a whole generation or of one build
 description:
-  - With O(generation), activates it and runs its C(bin/check-ladder), all rungs, and records the result for this
-    server in C(checks/<server>/ladder.json).
+  - With O(generation), runs its C(bin/check-ladder), which activates it first, all rungs, and records the result for
+    this server in C(checks/<server>/ladder.json). Changed when the outcome is another than the recorded one.
   - Otherwise runs O(program) on O(installs) with O(python), the checks of the roles O(only); fails on a failed check.
 options:
   generation: {description: Folder of a generation., type: path}
   prefix: {description: The stack's prefix., type: path, required: true}
-  digest: {description: The generation's digest for the record., type: str, default: ''}
   program: {description: Source of the ladder., type: str, default: ''}
   python: {description: The 2.7 interpreter., type: path}
   installs: {description: Installs by role., type: dict, default: {}}
@@ -34,9 +33,10 @@ import os
 import socket
 import subprocess
 import time
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_installs import write_json
+from ansible.module_utils.stack_installs import RECEIPT, read_json, write_json
 from ansible.module_utils.stack_ladder import failed_checks
 from ansible.module_utils.stack_lookup import driver_line
 
@@ -44,12 +44,17 @@ TIMEOUT = 45 * 60  # seconds: a GPU newer than the stack compiles its kernels on
 BUILD_RUNGS = ("linkage", "import", "numerics")
 
 
+def outcome(record: dict[str, Any]) -> list[Any]:
+    """What a record says, without times: which generation on which driver, and every check's status."""
+    statuses = [(check["name"], check["status"]) for rung in record.get("rungs", []) for check in rung["checks"]]
+    return [record.get("digest"), record.get("driver"), statuses]
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "generation": {"type": "path"},
             "prefix": {"type": "path", "required": True},
-            "digest": {"type": "str", "default": ""},
             "program": {"type": "str", "default": ""},
             "python": {"type": "path"},
             "installs": {"type": "dict", "default": {}},
@@ -62,8 +67,7 @@ def main() -> None:
     given = module.params
     options = ["--json", "-"]
     if given["generation"]:
-        script = '. "$1/activate.sh" && shift && exec check-ladder "$@"'
-        command = ["/bin/sh", "-c", script, "sh", given["generation"], *options]
+        command = [os.path.join(given["generation"], "bin", "check-ladder"), *options]
     else:
         # The rung "files" is about published installs, and a build's checks are those that any server would give.
         command = [given["python"], "-", *options, "--rungs", ",".join(BUILD_RUNGS), "--only", ",".join(given["only"])]
@@ -92,13 +96,16 @@ def main() -> None:
         module.fail_json(msg=f"The check ladder broke off with exit code {done.returncode}: {said}")
     if given["generation"]:
         folder = os.path.join(given["prefix"], "checks", socket.gethostname())
-        record = {"digest": given["digest"], "driver": driver_line(), "time": int(time.time()), **ladder}
+        path = os.path.join(folder, "ladder.json")
+        climbed = read_json(os.path.join(given["generation"], RECEIPT))
+        record = {"digest": climbed.get("digest", ""), "driver": driver_line(), "time": int(time.time()), **ladder}
+        changed = outcome(record) != outcome(read_json(path))
         try:
             os.makedirs(folder, exist_ok=True)
-            write_json(os.path.join(folder, "ladder.json"), record)
+            write_json(path, record)
         except OSError as error:
             module.fail_json(msg=f"The check ladder's result cannot be kept: {error}. Check space and permissions.")
-        module.exit_json(changed=True, ladder=record)
+        module.exit_json(changed=changed, ladder=record)
     failed = failed_checks(ladder)
     if failed:
         module.fail_json(

@@ -51,13 +51,15 @@ from ansible.module_utils.stack_fetch import Fetcher, OutOfTime, Upstream, expor
 from ansible.module_utils.stack_installs import StackError
 
 
-def export(artifact: dict[str, Any], cache: str, mirror: str, timeout: float) -> tuple[str, str]:
+def export(artifact: dict[str, Any], cache: str, mirror: str, upstream: bool, timeout: float) -> tuple[str, str]:
     """(tar, repository) of a git tree; a mirror's own copy of the repository is asked first."""
     folder = os.path.join(cache, "git", artifact["commit"])
     os.makedirs(folder, exist_ok=True)
     tar = os.path.join(folder, artifact["filename"])
     repositories = [in_mirror(mirror, f"git/{artifact['mirrored']}")] if mirror else []
-    return tar, export_commit([*repositories, artifact["repository"]], artifact["commit"], tar, timeout)
+    if upstream:
+        repositories.append(artifact["repository"])
+    return tar, export_commit(repositories, artifact["commit"], tar, timeout)
 
 
 def main() -> None:
@@ -91,7 +93,9 @@ def main() -> None:
                 if out_of_time:
                     missing.append(artifact)
                 else:
-                    files[name], origin[name] = export(artifact, given["cache"], given["mirror"], given["git_timeout"])
+                    files[name], origin[name] = export(
+                        artifact, given["cache"], given["mirror"], given["upstream"], given["git_timeout"]
+                    )
                     changed = True
                 continue
             artifact = resolve(artifact, given["mirror"])

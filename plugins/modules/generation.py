@@ -28,7 +28,7 @@ options:
 
 RETURN = r"""
 path: {description: Folder of the generation., type: str, returned: success}
-number: {description: Its number; 0 where check mode made none., type: int, returned: success}
+number: {description: 'Its number; in check mode the one that it would get.', type: int, returned: success}
 """
 
 import errno
@@ -93,13 +93,18 @@ def write(folder: str, path: str, links: dict[str, str], files: dict[str, str]) 
         os.chmod(full, 0o755 if name.startswith("bin/") else 0o644)
 
 
+def next_number(prefix: str) -> int:
+    """Number that a new generation gets."""
+    return max(numbers(prefix), default=0) + 1
+
+
 def stage(prefix: str, digest: str, installs: dict[str, str], links: dict[str, str], files: dict[str, str]) -> int:
     """Make the generation and return its number. Two servers of a shared home may do this at once.
 
     `installs`: path by role.
     """
     while not (existing := find(prefix, digest)):
-        number = max(numbers(prefix), default=0) + 1
+        number = next_number(prefix)
         path = folder_of(prefix, number)
         building = new_temporary(prefix, "generation")
         try:
@@ -146,7 +151,9 @@ def main() -> None:
         if given["state"] == "staged":
             check_installs(given["installs"], given["run_tags"] if module.check_mode else [])
             changed = not number
-            if changed and not module.check_mode:
+            if changed and module.check_mode:
+                number = next_number(prefix)
+            elif changed:
                 number = stage(prefix, digest, installs, given["links"], given["files"])
         else:
             changed = before.get("digest") != digest
