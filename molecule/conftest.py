@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ import pytest
 from testinfra.host import Host
 
 Python = Callable[..., str]
+Provision = Callable[..., subprocess.CompletedProcess[str]]
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_STATE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 
 
 @pytest.fixture
@@ -68,7 +73,25 @@ def caffe2(host: Host, prefix: str) -> str:
 
 
 @pytest.fixture
+def provision() -> Provision:
+    """Run site.yml once more, with these arguments: the role under test, unless they say otherwise."""
+
+    def run(*arguments: str, tags: str = os.environ["MOLECULE_SCENARIO_NAME"]) -> subprocess.CompletedProcess[str]:
+        inventory, sources = f"--inventory={SHARED_STATE}/inventory", f"--extra-vars=@{REPOSITORY}/mirror/sources.yml"
+        environment = os.environ | {"ANSIBLE_RUN_TAGS": tags, "ANSIBLE_LOG_PATH": os.devnull, "COLUMNS": "1000"}
+        return subprocess.run(
+            ["ansible-playbook", inventory, sources, *arguments, REPOSITORY / "site.yml"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
+
+
+@pytest.fixture
 def log(scenario: str) -> str:
     """What the runs of this scenario printed, the last one at the end."""
-    lines = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], f"{scenario}.log").read_text().splitlines(keepends=True)
+    lines = (SHARED_STATE / f"{scenario}.log").read_text().splitlines(keepends=True)
     return "".join(re.sub(r"^\d{4}-\S+ \S+ .*?\| ", "", line) for line in lines)
