@@ -64,9 +64,8 @@ def in_mirror(mirror: str, path: str) -> str:
 
 def without_secrets(url: str) -> str:
     """`url` without user name, password and query, for people's eyes."""
-    parts = urllib.parse.urlsplit(url)
-    query = "…" if parts.query else ""
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment=""))
+    shown = re.sub(r"^(\w[\w+.-]*://)[^/?#]*@", r"\1", url)
+    return re.sub(r"[?#].*", "?…", shown) if is_url(url) else shown
 
 
 def resolve(artifact: dict[str, Any], mirror: str) -> dict[str, Any]:
@@ -348,8 +347,7 @@ def export_commit(repositories: list[str], commit: str, tar: str, timeout: float
             if not said:
                 os.replace(draft, tar)
                 return without_secrets(repository)
-            user = urllib.parse.urlsplit(repository).netloc.rpartition("@")[0]
-            tried.append(f"{without_secrets(repository)}: {said.replace(f'{user}@', '') if user else said}")
+            tried.append(f"{without_secrets(repository)}: {said}")  # git itself leaves out the secrets of a URL
     raise StackError(f"Commit {commit} could not be had. Tried: {'; '.join(tried) or NOTHING}. {FILL_MIRROR}")
 
 
