@@ -238,6 +238,8 @@ def publish(root: str, facts: dict[str, Any]) -> dict[str, Any]:
     """Make the finished folder `root` an install: read-only, manifest, receipt last. Returns the receipt."""
     make_read_only(root)
     manifest = scan(root)
+    if not manifest:
+        raise StackError(f"{root} is empty: nothing was built in it.")
     os.chmod(root, 0o755)
     write_json(os.path.join(root, MANIFEST), manifest)
     receipt = {

@@ -14,8 +14,8 @@ options:
   prefix: {description: The prefix as an absolute path., type: str, required: true}
   role: {description: The role whose install it is., type: str, required: true}
   installs: {description: All installs as the role C(stack) looked them up., type: dict, required: true}
-  checks: {description: What the build's own checks found, for the receipt., type: dict, default: {}}
-  origin: {description: Where each artifact came from, for the receipt., type: dict, default: {}}
+  checks: {description: Findings of the build's own checks for the receipt., type: dict, default: {}}
+  origin: {description: Where each artifact came from for the receipt., type: dict, default: {}}
   cache: {description: Folder of the cache., type: path, required: true}
   discard: {description: Downloads to remove from the cache., type: list, elements: path, default: []}
   run: {description: Who runs this play., type: dict, default: {}}

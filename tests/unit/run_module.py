@@ -1,54 +1,74 @@
-"""Runs a module as Ansible does on a server: a process of its own, arguments as JSON."""
+"""Runs a module as Ansible does on a server: a process of its own, arguments and result as JSON.
+
+The process is a fork of this one, in which Ansible is imported already: twenty times as fast as a new Python.
+"""
 
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import runpy
 import sys
+import tempfile
+import traceback
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-MODULES = HERE.parents[1] / "plugins" / "modules"
-
-PROGRAM = """
-import json, runpy, sys
-import conftest  # where module_utils are
+import ansible.module_utils.basic  # noqa: F401  what every module imports
 from ansible.module_utils.testing import patch_module_args
-with patch_module_args(json.load(sys.stdin)):
-    runpy.run_path(sys.argv[1], run_name="__main__")
-"""
+
+MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 
 
-def start_module(name: str, arguments: dict[str, Any], check: bool = False) -> subprocess.Popen[str]:
-    """Start a module; `finished` gives its result."""
-    given = {**arguments, "_ansible_check_mode": check, "_ansible_no_log": False}
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(MODULES / f"{name}.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=HERE,
-    )
-    assert process.stdin
-    process.stdin.write(json.dumps(given))
-    process.stdin.close()
-    process.stdin = None
-    return process
+class Running:
+    """A module that was started."""
+
+    def __init__(self, name: str, check: bool = False, user: int | None = None, **arguments: Any) -> None:
+        """`user`: id of the login that it runs as, which only root can choose."""
+        given = {**arguments, "_ansible_check_mode": check, "_ansible_remote_tmp": tempfile.gettempdir()}
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed when this is gone
+        self._status: int | None = None
+        self._process = os.fork()
+        if not self._process:
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user)
+                os.setuid(user)
+            os.dup2(self._output.fileno(), 1)
+            os.dup2(self._output.fileno(), 2)
+            os._exit(_run(MODULES / f"{name}.py", json.loads(json.dumps(given))))
+
+    def ended(self) -> bool:
+        if self._status is None:
+            process, status = os.waitpid(self._process, os.WNOHANG)
+            self._status = os.waitstatus_to_exitcode(status) if process else None
+        return self._status is not None
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the result. A traceback in its place is a failure of the test."""
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        self._output.seek(0)
+        said = self._output.read().strip()
+        assert said.startswith("{") and "\n" not in said, said
+        result: dict[str, Any] = json.loads(said)
+        assert self._status == (1 if result.get("failed") else 0)
+        return result
 
 
-def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The result of a module that was started. A traceback instead of one is a failure of the test."""
-    said, error = process.communicate(timeout=60)
-    lines = [line for line in said.splitlines() if line.startswith("{")]
-    assert len(lines) == 1 and not error, said + error
-    result: dict[str, Any] = json.loads(lines[0])
-    assert process.returncode == (1 if result.get("failed") else 0)
-    assert "Traceback" not in said
-    return result
+def _run(program: Path, given: dict[str, Any]) -> int:
+    """Run a module in this process; returns its exit status."""
+    with open(1, "w", closefd=False) as sys.stdout, open(2, "w", closefd=False) as sys.stderr:
+        try:
+            with patch_module_args(given):
+                runpy.run_path(str(program), run_name="__main__")
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        except BaseException:
+            traceback.print_exc()
+    return 70
 
 
 def run_module(name: str, check: bool = False, **arguments: Any) -> dict[str, Any]:
     """The result of a module."""
-    return finished(start_module(name, arguments, check))
+    return Running(name, check, **arguments).result()
