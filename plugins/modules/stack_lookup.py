@@ -10,6 +10,7 @@ description:
   - Reads the receipts of all wanted installs, compares each manifest with what lies on disk (by stat, or by content
     with O(deep)), and reads the current generation and this server's recorded check ladder.
   - Changes nothing. Refuses a prefix that is not empty and belongs to nobody, or to another stack.
+  - The action plugin of the same name explains a Python that cannot run modules.
 options:
   prefix:
     description: The stack's prefix, an absolute path; C(~) is the login's home, C($NAME) its environment's.

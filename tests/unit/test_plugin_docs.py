@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from conftest import PLUGINS
 
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
 MODULES = sorted((PLUGINS / "modules").glob("*.py"))
 ACTIONS = {path.stem for path in (PLUGINS / "action").glob("*.py")}
 ON_THE_CONTROLLER = {"ladder_report"}  # nothing but documentation is sent to a server
