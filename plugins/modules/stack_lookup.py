@@ -7,6 +7,7 @@ DOCUMENTATION = r"""
 module: stack_lookup
 short_description: Look up all that a server has of a stack
 description:
+  - Works out from O(specs) which installs are wanted, and refuses inputs that do not pin their bytes.
   - Reads the receipts of all wanted installs, compares each manifest with what lies on disk (by stat, or by content
     with O(deep)), and reads the current generation and this server's recorded check ladder.
   - Changes nothing. Refuses a prefix that is not empty and belongs to nobody, or to another stack.
@@ -17,8 +18,10 @@ options:
     type: path
     required: true
   stack: {description: Name of the stack., type: str, required: true}
-  installs:
-    description: Wanted installs by role, as the filter C(wanted_installs) gives them.
+  specs:
+    description: >-
+      By role, what shapes its install: C(version), C(recipe) (int), C(inputs), C(requires) (the roles whose installs it
+      is built against).
     type: dict
     required: true
   deep: {description: Re-hash every file of every install., type: bool, default: false}
@@ -45,6 +48,7 @@ import socket
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_installs import StackError, check_owner, install_state, read_json
 from ansible.module_utils.stack_lookup import current_generation, driver_line
+from ansible.module_utils.stack_wanted import wanted_installs
 
 
 def main() -> None:
@@ -52,7 +56,7 @@ def main() -> None:
         argument_spec={
             "prefix": {"type": "path", "required": True},
             "stack": {"type": "str", "required": True},
-            "installs": {"type": "dict", "required": True},
+            "specs": {"type": "dict", "required": True},
             "deep": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -66,7 +70,7 @@ def main() -> None:
         prefix = os.path.normpath(prefix)
         check_owner(prefix, given["stack"])
         installs = {}
-        for role, wanted in given["installs"].items():
+        for role, wanted in wanted_installs(given["specs"]).items():
             path = os.path.join(prefix, wanted["path"])
             installs[role] = {**wanted, "path": path, **install_state(path, given["deep"])}
         found = {

@@ -14,10 +14,13 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils.basic  # noqa: F401  what every module imports
+import ansible.module_utils.basic  # what every module imports
 from ansible.module_utils.testing import patch_module_args
 
-MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
+PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+MODULES = PLUGINS / "modules"
+
+ansible.module_utils.__path__.append(str(PLUGINS / "module_utils"))  # for those who use this outside the unit tests
 
 
 class Running:

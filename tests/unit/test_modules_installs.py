@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.stack_installs import MARKER, RECEIPT, install_state, remove_tree
+from ansible.module_utils.stack_wanted import wanted_installs
 from run_module import Running, run_module
 
 RUN = {"run": "this run", "controller": "laptop"}
@@ -29,25 +30,24 @@ def prefix(tmp_path: Path) -> Iterator[Path]:
     remove_tree(str(tmp_path / "prefix"))  # pytest cannot remove what is read-only
 
 
-def wanted(disk_bytes: int = 1) -> Installs:
-    """Two installs as the filter gives them, the second built against the first."""
-    common = {"version": "1.0", "recipe": 1, "inputs": {}, "disk_bytes": disk_bytes}
-    return {
-        "base": {**common, "role": "base", "digest": "aaa", "path": "opt/base/1.0-aaa", "requires": []},
-        "top": {**common, "role": "top", "digest": "bbb", "path": "opt/top/1.0-bbb", "requires": ["base"]},
-    }
+def specs() -> Installs:
+    """Two installs, the second built against the first."""
+    common = {"version": "1.0", "recipe": 1, "inputs": {}}
+    return {"base": {**common, "requires": []}, "top": {**common, "requires": ["base"]}}
+
+
+WANTED: Installs = wanted_installs(specs())
+LEASE = f"var/lease/base-{WANTED['base']['digest']}.json"
 
 
 def look_up(prefix: Path | str, **arguments: Any) -> dict[str, Any]:
-    return run_module("stack_lookup", prefix=str(prefix), stack="mine", installs=wanted(), **arguments)
+    return run_module("stack_lookup", prefix=str(prefix), stack="mine", specs=specs(), **arguments)
 
 
-def found(prefix: Path, **changes: Any) -> Installs:
-    """What the look-up would find, without looking."""
-    return {
-        role: {**install, "path": str(prefix / install["path"]), "state": "absent", "why": "not installed"}
-        for role, install in wanted(**changes).items()
-    }
+def found(prefix: Path, disk_bytes: int = 1) -> Installs:
+    """What the look-up finds before anything is there."""
+    extra = {"state": "absent", "why": "not installed", "disk_bytes": disk_bytes}
+    return {role: {**install, "path": str(prefix / install["path"]), **extra} for role, install in WANTED.items()}
 
 
 def begin(prefix: Path, role: str = "base", check: bool = False, **arguments: Any) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def build(prefix: Path) -> Path:
 
 
 def lease(prefix: Path) -> Path:
-    return prefix / "var/lease/base-aaa.json"
+    return prefix / LEASE
 
 
 # --- Look-up ----------------------------------------------------------------------------------------------------------
@@ -135,6 +135,12 @@ def test_a_prefix_of_somebody_else_is_refused(prefix: Path, prepare: Callable[[P
     assert says in begin(prefix)["msg"]
 
 
+def test_what_is_not_pinned_is_refused() -> None:
+    branch = {"base": {**specs()["base"], "inputs": {"commit": "master"}}}
+    result = run_module("stack_lookup", prefix="/none", stack="mine", specs=branch)
+    assert result["msg"].startswith("The commit of base is 'master': give a full commit id")
+
+
 def test_a_relative_prefix_is_refused() -> None:
     assert "give a full path" in look_up("detectron")["msg"]
 
@@ -143,7 +149,7 @@ def test_a_relative_prefix_is_refused() -> None:
 def test_what_cannot_be_read_is_one_sentence(prefix: Path) -> None:
     build(prefix)
     prefix.chmod(0o700)
-    looking = Running("stack_lookup", user=12345, prefix=str(prefix), stack="mine", installs=wanted())
+    looking = Running("stack_lookup", user=12345, prefix=str(prefix), stack="mine", specs=specs())
     assert "cannot be read: Permission denied. Is it really yours?" in looking.result()["msg"]
 
 
@@ -310,9 +316,9 @@ def test_what_cannot_be_published_is_said(prefix: Path) -> None:
 
 
 def generation(prefix: Path, state: str = "staged", check: bool = False, **arguments: Any) -> dict[str, Any]:
-    installs = {"base": {"path": str(prefix / "opt/base/1.0-aaa")}}
+    installs = {"base": {"path": found(prefix)["base"]["path"]}}
     files = {"activate.sh": "cd @GENERATION@\n", "bin/check-ladder": "#!/bin/sh\n"}
-    links = {"usr/local/lib64": str(prefix / "opt/base/1.0-aaa/lib64")}
+    links = {"usr/local/lib64": f"{found(prefix)['base']['path']}/lib64"}
     given = {"state": state, "digest": "d1", "installs": installs, "files": files, "links": links, **arguments}
     return run_module("generation", check, prefix=str(prefix), **given)
 
@@ -373,7 +379,7 @@ def test_two_servers_of_a_shared_home_may_make_it_at_once(prefix: Path) -> None:
         "digest": "d1",
         "files": {"activate.sh": "\n"},
     }
-    installs = {"base": {"path": str(prefix / "opt/base/1.0-aaa")}}
+    installs = {"base": {"path": found(prefix)["base"]["path"]}}
     started = [Running("generation", **arguments, installs=installs) for _server in range(4)]
     paths = {process.result()["path"] for process in started}
     assert {Path(path).parent for path in paths} == {prefix / "generations"}
