@@ -7,7 +7,7 @@ The rungs, in order, each resting on the ones before it:
   linkage       cuDNN, NCCL and Caffe2 are the versions meant, and programs bind to them and to no other
   import        the Python modules load, from the stack and from nowhere else
   numerics      what can be computed without a GPU comes out right, Detectron's own tests included
-  predicted     what the driver and the GPUs will be able to run, by their numbers
+  predicted     what the GPUs will be able to run, by the driver's number and the code in the libraries
   operator      Detectron's operators run on the GPU (the check that Detectron's INSTALL.md names)
   cudnn_cublas  a convolution (cuDNN) and a matrix product (cuBLAS) on the GPU give the CPU's numbers
   multi_gpu     NCCL adds up over all GPUs
@@ -82,6 +82,13 @@ class Stack(object):
         self.no_gpu = no_gpu  # why there are no GPUs; '' when there are some
         self.gpu_fault = gpu_fault  # there should be some: a device is here, but its driver does not answer
         self.scratch = scratch
+        self._gpu_code = {}
+
+    def gpu_code(self, path):
+        """`gpu_modules` of a library, read once: all checks, in whatever process, and the report go by it."""
+        if path not in self._gpu_code:
+            self._gpu_code[path] = gpu_modules(path)
+        return self._gpu_code[path]
 
     def path(self, role, *parts):
         """Real path of something in a role's install."""
@@ -342,6 +349,118 @@ def operator_library_needs(stack):
         raise Failed('%s is bound to %s, outside the stack' % (OPERATOR_LIBRARY, ' and '.join(foreign)),
                      '%s, in a shell without an LD_LIBRARY_PATH of its own' % stack.activation)
     return 'all %d libraries that it needs are found' % len(elf_dynamic(path)['needed'])
+
+
+FAT_BINARY = b'\x50\xed\x55\xba'  # 0xBA55ED50
+FAT_BINARY_HEADER = struct.Struct('<IHHQ')  # magic, version, size of this header, size of the entries
+FAT_ENTRY_HEADER = struct.Struct('<HHIQ')  # kind, version, size of this header, size of the content
+FAT_ENTRY_ARCHITECTURE = 28  # offset in the entry's header: compute capability * 10, 32 bits
+PTX, MACHINE_CODE = 1, 2
+
+
+def elf_section(content, name):
+    """(offset, size) in bytes of a section of a 64-bit ELF file, (0, 0) if it has none of that name.
+
+    Layout: System V ABI, "Sections". Raises struct.error where the file is cut off.
+    """
+    table, = struct.unpack_from('<Q', content, 40)
+    entry_size, entries, names = struct.unpack_from('<HHH', content, 58)
+    headers = [struct.unpack_from('<I20xQQ', content, table + index * entry_size) for index in range(entries)]
+    for title, offset, size in headers:
+        begin = headers[names][1] + title
+        if content[begin:begin + len(name) + 1] == name + b'\0':
+            return offset, size
+    return 0, 0
+
+
+def gpu_modules(path):
+    """What a library holds for GPUs: {(capabilities with machine code, capabilities with PTX): number of modules}.
+
+    Capabilities are tuples of '7.0', in the order of the file. A module is one "fat binary" of the section .nv_fatbin:
+    one source file's kernels, once for each GPU that it was built for. (NVIDIA does not document the layout; this is
+    what the libraries of CUDA 9.0 show.) Only headers are read, from one to the next. Raises ValueError for what is no
+    library, or is damaged.
+    """
+    modules = collections.Counter()
+    with open(path, 'rb') as stream:
+        if stream.read(6) != b'\x7fELF\x02\x01':
+            raise ValueError('%s is not a 64-bit little-endian ELF file' % path)
+        content = mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+    try:
+        begin, size = elf_section(content, b'.nv_fatbin')
+        end = begin + size
+        at = content.find(FAT_BINARY, begin, end)
+        while at >= 0:
+            _, _, header, size = FAT_BINARY_HEADER.unpack_from(content, at)
+            at, entries = at + header + size, at + header
+            if header < FAT_BINARY_HEADER.size or at > min(end, len(content)):
+                raise ValueError('%s is damaged: a fat binary reaches past its section' % path)
+            modules[_architectures(content, entries, at, path)] += 1
+            at = content.find(FAT_BINARY, at, end)  # they are padded
+    except (struct.error, IndexError, OverflowError):
+        raise ValueError('%s is cut off or damaged' % path)
+    finally:
+        content.close()
+    del modules[(), ()]  # placeholders
+    return modules
+
+
+def _architectures(content, at, end, path):
+    """The key of `gpu_modules` for the entries between two offsets."""
+    found = {PTX: [], MACHINE_CODE: []}
+    while at < end:
+        kind, _, header, size = FAT_ENTRY_HEADER.unpack_from(content, at)
+        architecture, = struct.unpack_from('<I', content, at + FAT_ENTRY_ARCHITECTURE)
+        found.setdefault(kind, []).append('%d.%d' % divmod(architecture, 10))
+        at += header + size
+        if header < FAT_ENTRY_ARCHITECTURE + 4 or at > end:
+            raise ValueError('%s is damaged: an entry reaches past its fat binary' % path)
+    return tuple(found[MACHINE_CODE]), tuple(found[PTX])
+
+
+def all_capabilities(modules):
+    """Of `gpu_modules`: all compute capabilities with machine code, and all with PTX, each in ascending order."""
+    return [sorted(set(one for key in modules for one in key[kind]), key=version) for kind in (0, 1)]
+
+
+def gpu_code_sentence(path, modules):
+    """`gpu_modules` in words."""
+    code, ptx = all_capabilities(modules)
+    return '%s: machine code for %s; %s' % (
+        os.path.basename(path), ', '.join(code) or 'no GPU', 'PTX for %s in %d of %d modules' % (
+            ', '.join(ptx), sum(modules[key] for key in modules if key[1]), sum(modules.values())) if ptx else 'no PTX')
+
+
+def reach(code, ptx):
+    """What decides which GPUs code serves: the lowest capability with machine code per major, the lowest with PTX."""
+    lowest = {}
+    for own in map(version, code):
+        lowest[own[0]] = min(own, lowest.get(own[0], own))
+    return sorted(lowest.values()), min(map(version, ptx)) if ptx else None
+
+
+@check('linkage', 'nvidia_libs')
+def nvidia_gpu_code(stack):
+    paths = [stack.path('nvidia_libs', 'lib64', name) for name in ('libcudnn.so.7', 'libnccl.so.2')]
+    return '; '.join(gpu_code_sentence(path, stack.gpu_code(path)) for path in paths)
+
+
+@check('linkage', 'caffe2')
+def caffe2_gpu_code(stack):
+    """The lock's list, by which preflight warns before anything is installed, is true."""
+    path = os.path.join(caffe2_libraries(stack), 'libcaffe2_gpu.so')
+    modules = stack.gpu_code(path)
+    code, ptx = all_capabilities(modules)
+    found, locked = gpu_code_sentence(path, modules), stack.expect.get('compute_capabilities')
+    if not locked:
+        return found
+    locked_code, locked_ptx = [[str(one) for one in locked.get(kind, [])] for kind in ('code', 'ptx')]
+    invented = set(locked_code) - set(code) or set(locked_ptx) - set(ptx)
+    if invented or reach(locked_code, locked_ptx) != reach(code, ptx):
+        raise Failed('%s, but the lock says machine code for %s and PTX for %s' % (
+            found, ', '.join(locked_code) or 'no GPU', ', '.join(locked_ptx) or 'no GPU'),
+            'write what the library holds into requirements.compute_capabilities of the stack\'s lock')
+    return '%s; the lock agrees' % found
 
 
 # --- import -----------------------------------------------------------------------------------------------------------
@@ -755,30 +874,62 @@ def version(text):
     return tuple(int(number) for number in re.findall(r'\d+', text))
 
 
+def served(capability, modules):
+    """How the modules of a library reach a GPU: 'code', 'ptx', 'partly' or '' for not at all.
+
+    Machine code runs on the same major version with the same or a higher minor one; where a library has some for a
+    GPU, that it has other modules for other GPUs means nothing. PTX is compiled by the driver for everything at least
+    as high, and then it matters whether all modules have it ('ptx') or only some ('partly').
+    Source: CUDA C Programming Guide, "Compute Capability Compatibility"; measured on an NVIDIA H200 (9.0).
+    """
+    own = version(capability)
+    if any(version(one)[0] == own[0] and version(one) <= own for code, _ in modules for one in code):
+        return 'code'
+    compiled = [any(version(one) <= own for one in ptx) for _, ptx in modules]
+    return 'ptx' if compiled and all(compiled) else 'partly' if any(compiled) else ''
+
+
 Prediction = collections.namedtuple('Prediction', 'operators libraries')
 
 
-def predict(capability, code, ptx):
-    """What a GPU can run of a build with machine code and PTX for the given compute capabilities ('6.1').
+def predict(capability, operators, caffe2, libraries=()):
+    """What a GPU of this compute capability will run, by the `gpu_modules` of Detectron's operators, of Caffe2, and of
+    each cuDNN and cuBLAS outside of Caffe2.
 
-    Machine code runs on the same major version with the same or a higher minor one. PTX runs on everything at least as
-    high, compiled by the driver; Caffe2's own kernels carry it, cuDNN and cuBLAS do not.
-    Source: CUDA C Programming Guide, "Compute Capability Compatibility"; measured on an NVIDIA H200 (9.0).
-
-    Returns Prediction(operators: 'code', 'ptx' or '' for not at all; libraries: whether cuDNN and cuBLAS run).
+    Returns Prediction(operators: 'code', 'ptx' for after a compilation, '' for not; libraries: whether cuDNN and cuBLAS
+    run). Caffe2 that can be compiled only partly runs operators: the rest of it is the cuDNN and cuBLAS inside it.
     """
-    own = version(capability)
-    has_code = any(version(built)[0] == own[0] and version(built) <= own for built in code)
-    has_ptx = any(version(built) <= own for built in ptx)
-    return Prediction('code' if has_code else 'ptx' if has_ptx else '', has_code)
+    ways = [served(capability, modules) for modules in [caffe2] + list(libraries)]
+    own = served(capability, operators)
+    runs = own in ('code', 'ptx') and ways[0]
+    return Prediction('' if not runs else 'code' if own == ways[0] == 'code' else 'ptx',
+                      all(way in ('code', 'ptx') for way in ways))
+
+
+def predictions(stack):
+    """[Prediction] for the stack's GPUs."""
+    folder = caffe2_libraries(stack)
+    caffe2 = os.path.join(folder, 'libcaffe2_gpu.so')
+    folders = [folder, stack.path('caffe2', 'lib')]
+    folders += [stack.path('nvidia_libs', 'lib64')] if 'nvidia_libs' in stack.installs else []
+    needed = [os.path.join(place, name) for name in elf_dynamic(caffe2)['needed']
+              if name.startswith(('libcudnn', 'libcublas')) for place in folders]
+    code = [stack.gpu_code(path) for path in [os.path.join(folder, OPERATOR_LIBRARY), caffe2]
+            + [path for path in needed if os.path.isfile(path)]]
+    return [predict(gpu['compute_capability'], code[0], code[1], code[2:]) for gpu in stack.gpus]
+
+
+def gpu_title(gpu):
+    return 'GPU %d (%s, compute capability %s)' % (gpu['index'], gpu['name'], gpu['compute_capability'])
 
 
 def predicted_sentence(gpu, prediction, code):
-    """A prediction in plain words; `gpu` is an entry of the report's list."""
-    who = 'GPU %d (%s, compute capability %s)' % (gpu['index'], gpu['name'], gpu['compute_capability'])
-    if prediction.libraries:
-        return '%s: there is machine code for it' % who
-    span = 'machine code for %s to %s only' % (min(code, key=version), max(code, key=version))
+    """A prediction in plain words; `gpu` is an entry of the report's list, `code` all that have machine code."""
+    if prediction == ('code', True):
+        return '%s: there is machine code for it' % gpu_title(gpu)
+    who, span = gpu_title(gpu), 'machine code for %s to %s only' % (code[0], code[-1]) if code else 'no machine code'
+    if prediction.operators and prediction.libraries:
+        return '%s: all will run, after a one-time compilation of minutes' % who
     if prediction.operators:
         return ('%s: Caffe2\'s own operators will run, after a one-time compilation of minutes, but cuDNN and cuBLAS '
                 'hold %s: convolutions and matrix products will fail, so nothing can be trained' % (who, span))
@@ -804,18 +955,68 @@ def driver(stack):
 
 @check('predicted', 'caffe2', process='predicted', gpus=1)
 def compute_capability(stack):
-    built = stack.expect.get('compute_capabilities')
-    if not built:
-        raise NotApplicable('no compute_capabilities were given with --expect')
-    sentences, unfit = [], False
-    for gpu in stack.gpus:
-        prediction = predict(gpu['compute_capability'], built['code'], built.get('ptx', []))
-        sentences.append(predicted_sentence(gpu, prediction, built['code']))
-        unfit = unfit or not prediction.libraries
-    if unfit:
-        raise Failed('; '.join(sentences), 'use a GPU of compute capability %s to %d.x, or a stack for a newer CUDA' % (
-            min(built['code'], key=version), max(map(version, built['code']))[0]))
-    return '; '.join(sentences)
+    found = predictions(stack)
+    code, _ = all_capabilities(stack.gpu_code(os.path.join(caffe2_libraries(stack), 'libcaffe2_gpu.so')))
+    sentences = '; '.join(predicted_sentence(gpu, one, code) for gpu, one in zip(stack.gpus, found))
+    if not all(one.operators and one.libraries for one in found):
+        fit = 'a GPU of compute capability %s to %d.x, or ' % (code[0], version(code[-1])[0]) if code else ''
+        raise Failed(sentences, 'use %sa stack for a newer CUDA' % fit)
+    return sentences
+
+
+def known_predictions(stack):
+    """[(gpu, Prediction)]; empty where the libraries cannot be read, which checks of the rung linkage report."""
+    try:
+        return list(zip(stack.gpus, predictions(stack))) if stack.gpus else []
+    except (Failed, KeyError, ValueError, EnvironmentError, struct.error):
+        return []
+
+
+def outlook(stack, rungs):
+    """Prediction beside measurement, for each GPU: {index, name, compute_capability, predicted, measured, agree}.
+
+    `predicted` and `measured` are {operators, libraries}, libraries being cuDNN and cuBLAS: whether they work, None
+    where nothing is known; predicted['compilation'] is whether the driver compiles first. The checks use the first GPU.
+    `agree` is None until both are known. Where the driver is too old, nothing is predicted to work.
+    """
+    refused = any(one['name'] == 'driver' and one['status'] == FAILED for rung in rungs for one in rung['checks'])
+    status = dict((rung['rung'], {PASSED: True, FAILED: False}.get(rung['status'])) for rung in rungs)
+    rows = []
+    for gpu, prediction in known_predictions(stack):
+        prediction = Prediction('', False) if refused else prediction
+        predicted = {'operators': bool(prediction.operators), 'libraries': prediction.libraries}
+        measured = {'operators': status['operator'], 'libraries': status['cudnn_cublas']}
+        if rows:
+            measured = dict.fromkeys(measured)
+        rows.append({'index': gpu['index'], 'name': gpu['name'], 'compute_capability': gpu['compute_capability'],
+                     'predicted': dict(predicted, compilation=prediction.operators == 'ptx'), 'measured': measured,
+                     'agree': None if None in measured.values() else measured == predicted})
+    return rows
+
+
+def outlook_words(answers):
+    """What works, in words; `answers` is `predicted` or `measured` of a row of the outlook."""
+    words = {True: 'work', False: 'fail', None: 'not measured'}
+    return 'operators %s%s, cuDNN and cuBLAS %s' % (
+        words[answers['operators']], ' once compiled' if answers.get('compilation') else '',
+        words[answers['libraries']])
+
+
+def verdict(row):
+    """Whether measurement agrees with prediction, in words; '' while not both are known."""
+    return {True: 'they agree', False: 'they DISAGREE', None: ''}[row['agree']]
+
+
+def compilation_notice(stack):
+    """What to expect of the first check on a GPU for which the driver compiles; '' where it does not."""
+    compiled = [(gpu, one) for gpu, one in known_predictions(stack) if one.operators == 'ptx']
+    if not compiled:
+        return ''
+    notice = '%s: no machine code for it, so the driver compiles PTX, once, for some 12 minutes, into %s' % (
+        ' and '.join(gpu_title(gpu) for gpu, _ in compiled), os.environ.get('CUDA_CACHE_PATH', '~/.nv/ComputeCache'))
+    if not all(one.libraries for _, one in compiled):
+        notice += '; cuDNN and cuBLAS, of which not all has PTX, are expected to fail, and measured all the same'
+    return notice
 
 
 def probe_gpus():
@@ -1146,6 +1347,10 @@ def table(report):
         passed = sum(one['status'] == PASSED for one in rung['checks'])
         lines.append(('%-13s %-15s %7s %8.1f  %s' % (rung['rung'], rung['status'].replace('_', ' '), '%d/%d' % (
             passed, len(rung['checks'])), rung['seconds'], rung['reason'])).rstrip())
+    for row in report['outlook']:
+        lines += ['', gpu_title(row)]
+        lines += ['  %-10s %s' % (what, outlook_words(row[what])) for what in ('predicted', 'measured')]
+        lines += ['  %s' % verdict(row)] if verdict(row) else []
     for rung in report['rungs']:
         for one in rung['checks']:
             if one['status'] == FAILED:
@@ -1183,6 +1388,7 @@ def parse_arguments(arguments):
                         'compute_capabilities, driver_min, detectron; all of it optional (default: expect.json of the '
                         'generation)')
     parser.add_argument('--json', metavar='FILE|-', help='write the report as JSON instead of the table')
+    parser.add_argument('--progress', metavar='FILE', help='keep in this file, as JSON, which check is running')
     options = parser.parse_args(arguments)
 
     installs = dict(item.partition('=')[::2] for item in options.install)
@@ -1241,15 +1447,17 @@ def prepare_environment(stack):
         os.environ.setdefault('CUDA_CACHE_PATH', str(cache))
 
 
-def announce_on(stream):
-    """A function that shows on a terminal which check is running; silent elsewhere."""
+def announcer(stream, target, generation, notice):
+    """A function that says which check is running: on a terminal, and in the file `target` if there is one."""
     def announce(one):
-        text = '%s: %s' % (one.rung, one.name) if one else ''
-        if one and one.gpus:
-            text += ' (on a new kind of GPU, the driver compiles for minutes once)'
-        stream.write('\r\033[K' + text)
-        stream.flush()
-    return announce if stream.isatty() else lambda one: None
+        if one and target:
+            write_report({'generation': generation, 'rung': one.rung, 'check': one.name, 'since': time.time(),
+                          'notice': notice if one.gpus else ''}, target)
+        if stream.isatty():
+            text = '%s: %s' % (one.rung, one.name) if one else ''
+            stream.write('\r\033[K' + text + (' (%s)' % notice if one and one.gpus and notice else ''))
+            stream.flush()
+    return announce
 
 
 def main(arguments=None):
@@ -1261,11 +1469,16 @@ def main(arguments=None):
         stack = Stack(options.installs, options.generation, options.expect, gpus, no_gpu, fault, scratch)
         prepare_environment(stack)
         checks = [one for one in CHECKS if one.component in options.only]
+        announce = announcer(sys.stderr, options.progress, options.generation, compilation_notice(stack))
         report = {'schema': SCHEMA, 'host': socket.gethostname(), 'generation': options.generation,
                   'python': '%s (%s)' % (sys.version.split()[0], sys.executable), 'gpus': gpus,
-                  'rungs': climb(stack, checks, options.rungs, announce_on(sys.stderr))}
+                  'rungs': climb(stack, checks, options.rungs, announce)}
+        report['outlook'] = outlook(stack, report['rungs'])
         report['notes'] = [one['detail'] for rung in report['rungs'] for one in rung['checks']
                            if one['detail'].startswith(STAND_IN_MARK)]
+        report['notes'] += ['%s: predicted: %s; measured: %s: %s' % (
+            gpu_title(row), outlook_words(row['predicted']), outlook_words(row['measured']), verdict(row))
+            for row in report['outlook'] if verdict(row)]
     finally:
         shutil.rmtree(scratch)
     if options.json:

@@ -233,8 +233,8 @@ def devices_with(kind: str) -> Callable[[Server, Requirements], Evidence | None]
             # nvidia-smi counts by PCI bus; CUDA by itself counts the fastest first.
             instead = f"Set CUDA_DEVICE_ORDER=PCI_BUS_ID and CUDA_VISIBLE_DEVICES={good}"
         texts = (f"GPU {gpu['index']} ({gpu['name']}, {gpu['compute_capability'] or 'unknown'})" for gpu in found)
-        covered = listed(f"{major}.{minor}" for major, minor in needs.code)
-        return {"gpus": listed(texts), "covered": covered, "instead": instead}
+        covered, compiled = (listed(f"{major}.{minor}" for major, minor in have) for have in (needs.code, needs.ptx))
+        return {"gpus": listed(texts), "covered": covered, "compiled": compiled, "instead": instead}
 
     return evidence
 
@@ -460,10 +460,12 @@ CATALOGUE = (
         id="gpu_too_new",
         severity="warn",
         title="GPU newer than the stack's machine code",
-        what="{gpus}: the stack has machine code for compute capability {covered}.",
-        cause="The driver compiles Caffe2's own operators from PTX, which takes many minutes at the first start, so "
-        "Detectron's operator test passes. cuDNN and cuBLAS have nothing for it to compile: convolutions and matrix "
-        "products fail with CUDNN_STATUS_EXECUTION_FAILED and CUBLAS_STATUS_EXECUTION_FAILED.",
+        what="{gpus}: Caffe2's own operators will run, after a one-time compilation of minutes; cuDNN and cuBLAS will "
+        "not.",
+        cause="The stack has machine code for compute capability {covered}. For newer ones the driver compiles PTX (of "
+        "{compiled}), which Caffe2's own operators have, so Detectron's operator test passes. cuDNN and cuBLAS do not "
+        "have it everywhere: convolutions and matrix products fail with CUDNN_STATUS_EXECUTION_FAILED and "
+        "CUBLAS_STATUS_EXECUTION_FAILED.",
         remedy="{instead}, or choose a stack of a newer CUDA line. Nothing can be trained on these.",
         evidence=devices_with("ptx"),
     ),

@@ -33,5 +33,5 @@ def test_the_ladder_runs_piped_and_isolates_its_checks(python27: str, tmp_path: 
     assert files["status"] == "passed"
     assert linkage["status"] == "failed"
     failed = {check["name"]: check["reason"] for check in linkage["checks"] if check["status"] == "failed"}
-    assert set(failed) == {"cudnn", "nccl", "cudnn_consumer", "nccl_consumer"}
+    assert set(failed) == {"cudnn", "nccl", "cudnn_consumer", "nccl_consumer", "nvidia_gpu_code"}
     assert all("No such file" in reason or "cannot open" in reason for reason in failed.values())
