@@ -1,25 +1,29 @@
 #!/usr/bin/env bash
 # Check that the system's commands are there that a purpose needs. As root on Debian or Ubuntu, install what is missing;
 # elsewhere print the one command that does, and fail.
-# Usage: scripts/system.sh site | demo | servers
+# Usage: scripts/system.sh site | demo | servers | tests
 #   site: to provision servers · demo: also to build the mirror, and on this machine · servers: also throwaway servers
+#   tests: also every shell that activation is tested with
 set -euo pipefail
 
 declare -A package_of=(
   [git]=git [ssh]=openssh-client [gcc]=gcc [g++]=g++
   [/usr/bin/python3]=python3 [ssh-keygen]=openssh-client [sshd]=openssh-server [bwrap]=bubblewrap
   [setpriv]=util-linux [unshare]=util-linux
+  [dash]=dash [zsh]=zsh [csh]=csh [tclsh]=tcl
 )
 site=(git ssh)
 demo=("${site[@]}" gcc g++)
 # Throwaway servers see this machine's programs, so what runs on them must be here.
 servers=("${demo[@]}" /usr/bin/python3 ssh-keygen sshd bwrap setpriv unshare)
+tests=("${servers[@]}" dash zsh csh tclsh)
 
 case ${1-} in
   site) needed=("${site[@]}") ;;
   demo) needed=("${demo[@]}") ;;
   servers) needed=("${servers[@]}") ;;
-  *) echo "Usage: $0 site | demo | servers" >&2 && exit 2 ;;
+  tests) needed=("${tests[@]}") ;;
+  *) echo "Usage: $0 site | demo | servers | tests" >&2 && exit 2 ;;
 esac
 
 missing=()

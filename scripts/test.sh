@@ -21,7 +21,7 @@ scenarios() {
   molecule test --all --no-command-borders
 }
 
-step "System" scripts/system.sh servers
+step "System" scripts/system.sh tests
 step "yamllint" yamllint --strict .
 step "ansible-lint" ansible-lint
 step "ruff" ruff check
