@@ -10,7 +10,9 @@ export PATH="$PWD/.venv/bin:$PATH"
 # The interpreter that the code for the 2.7 environment is tested with: that of the installer in the mirror.
 python27() {
   rm -rf .cache/anaconda2
-  sh mirror/built/*/Anaconda2-*.sh -b -p "$PWD/.cache/anaconda2" | tail -n 1
+  local installers
+  installers=$(ls -t mirror/built/*/Anaconda2-*.sh)
+  sh "${installers%%$'\n'*}" -b -p "$PWD/.cache/anaconda2" | tail -n 1
 }
 export PYTHON27=$PWD/.cache/anaconda2/bin/python2.7
 
