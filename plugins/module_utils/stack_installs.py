@@ -293,13 +293,23 @@ def check_owner(prefix: str, stack: str) -> None:
         )
 
 
+def missing_folders(path: str) -> list[str]:
+    """`path` and its parents as far as they do not exist, innermost first."""
+    missing = []
+    while path and not os.path.lexists(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    return missing
+
+
 def claim(prefix: str, stack: str) -> None:
     """Make `prefix` this stack's own: its folders and its marker. Raises StackError as check_owner does."""
     check_owner(prefix, stack)
+    made = missing_folders(prefix)  # for the day on which the stack is removed
     os.makedirs(prefix, exist_ok=True)
     marker = os.path.join(prefix, MARKER)
     if not read_json(marker):
-        write_json(marker, {"stack": stack, "schema": SCHEMA})
+        write_json(marker, {"stack": stack, "schema": SCHEMA, "made": made})
     for folder in ("opt", "generations", "checks", "var/tmp", "var/cache", "var/log", "var/lease", "var/home"):
         os.makedirs(os.path.join(prefix, folder), exist_ok=True)
 
@@ -309,12 +319,19 @@ def new_temporary(prefix: str, purpose: str) -> str:
     return os.path.join(prefix, "var", "tmp", f"{purpose}-{os.urandom(6).hex()}")
 
 
-def sweep(prefix: str) -> None:
-    """Remove what killed runs left below `var/tmp`: installs renamed aside at once, anything else when it is old."""
+def leftovers(prefix: str) -> Iterator[str]:
+    """What killed runs left below `var/tmp`: installs renamed aside at once, anything else when it is old."""
     folder = os.path.join(prefix, "var", "tmp")
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         path = os.path.join(folder, name)
+        with contextlib.suppress(FileNotFoundError):
+            if name.startswith("garbage-") or time.time() - os.lstat(path).st_mtime > OLD:
+                yield path
+
+
+def sweep(prefix: str) -> None:
+    """Remove what killed runs left below `var/tmp`."""
+    for path in leftovers(prefix):
         # Files that a program still has open cannot all be removed over NFS (.nfs…): the next run tries again.
         with contextlib.suppress(OSError):
-            if name.startswith("garbage-") or time.time() - os.lstat(path).st_mtime > OLD:
-                remove_tree(path)
+            remove_tree(path)

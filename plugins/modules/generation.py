@@ -36,6 +36,7 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_generations import flip, folder_of, numbers
 from ansible.module_utils.stack_installs import (
     RECEIPT,
     StackError,
@@ -48,24 +49,12 @@ from ansible.module_utils.stack_installs import (
 from ansible.module_utils.stack_lookup import current_generation
 
 
-def folder_of(prefix: str, number: int) -> str:
-    """Folder of a generation."""
-    return os.path.join(prefix, "generations", str(number))
-
-
-def numbers(prefix: str) -> list[int]:
-    """Numbers of the generations that there are, newest first."""
-    folder = os.path.join(prefix, "generations")
-    names = os.listdir(folder) if os.path.isdir(folder) else []
-    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
-
-
 def find(prefix: str, digest: str) -> int:
     """Number of the newest whole generation with `digest`; 0 without one."""
     for number in numbers(prefix):
         path = folder_of(prefix, number)
         if read_json(os.path.join(path, RECEIPT)).get("digest") == digest and install_state(path)["state"] == "present":
-            return number
+            return int(number)
     return 0
 
 
@@ -120,13 +109,6 @@ def stage(prefix: str, digest: str, installs: dict[str, str], links: dict[str, s
         finally:
             remove_tree(building)
     return existing
-
-
-def flip(prefix: str, path: str) -> None:
-    """Point `current` to `path`, by one rename."""
-    new = os.path.join(prefix, f".current.{os.urandom(6).hex()}")
-    os.symlink(os.path.relpath(path, prefix), new)
-    os.replace(new, os.path.join(prefix, "current"))
 
 
 def main() -> None:

@@ -142,7 +142,8 @@ def main() -> None:
     lease = stack_lease.lease_path(prefix, role, install["digest"])
     holder = stack_lease.holder_of(given["run"])
     try:
-        state = install_state(path)
+        # By content where the look-up found damage, which may be of a kind that no stat shows.
+        state = install_state(path, deep=install["state"] == "damaged")
         if state["state"] == "present":
             module.exit_json(changed=False, build=False, path=path)
         diff = {"before": f"{role}: {state['state']} ({state['why']})\n", "after": f"{role}: {path}\n"}
