@@ -115,6 +115,14 @@ def file_links(page: str, base: str) -> dict[str, str]:
     return {urllib.parse.unquote(url.rpartition("/")[2]): url for url in urls}
 
 
+def file_sums(page: str) -> dict[str, str]:
+    """{filename: sha256} of those files of a simple index page whose sum it states."""
+    parser = _Links()
+    parser.feed(page)
+    stated = [link.partition("#sha256=") for link in parser.found if "#sha256=" in link]
+    return {urllib.parse.unquote(link.rpartition("/")[2]): sha256 for link, _mark, sha256 in stated}
+
+
 def _python(*arguments: str) -> str:
     """What this machine's Python prints; "" when it fails."""
     try:
@@ -172,17 +180,21 @@ class Upstream:
             if not bases:
                 raise ValueError("no Debian mirror in this machine's APT settings (stack_debian_mirror names one)")
             return [f"{base.rstrip('/')}/{urllib.parse.quote(artifact['path'])}" for base in bases]
-        self._index = self._index or pypi_index()
-        if not self._index:
-            raise ValueError("no pip on this machine tells which package index to ask (stack_pypi_index names one)")
-        project = re.sub(r"[-_.]+", "-", artifact["project"]).lower()
-        base = f"{self._index.rstrip('/')}/{project}/"
-        with open_url(base) as page:
-            # Links are relative to where the page really is, but without the secrets that a redirect drops.
-            links = file_links(page.read().decode(), base if page.url == without_secrets(base) else page.url)
+        page, base = self.index_page(artifact["project"])
+        links = file_links(page, base)
         if artifact["filename"] not in links:
             raise ValueError(f"{without_secrets(base)} does not list it")
         return [links[artifact["filename"]]]
+
+    def index_page(self, project: str) -> tuple[str, str]:
+        """(page, address that its links are relative to) of a project on the package index. Raises NO_ANSWER."""
+        self._index = self._index or pypi_index()
+        if not self._index:
+            raise ValueError("no pip on this machine tells which package index to ask (stack_pypi_index names one)")
+        base = f"{self._index.rstrip('/')}/{re.sub(r'[-_.]+', '-', project).lower()}/"
+        with open_url(base) as page:
+            # Where the page really is, but without the secrets that a redirect drops.
+            return page.read().decode(), base if page.url == without_secrets(base) else page.url
 
 
 def open_url(url: str, offset: int = 0) -> Any:
@@ -304,14 +316,19 @@ class Fetcher:
 
 def git(git_dir: str, *arguments: str, timeout: float = 600) -> str:
     """Run git on the repository `git_dir`; "" when it succeeds, else what it says. Raises StackError without git."""
+    said, _printed = run_git(f"--git-dir={git_dir}", *arguments, timeout=timeout)
+    return said
+
+
+def run_git(*arguments: str, timeout: float) -> tuple[str, str]:
+    """Run git without a terminal: ("" or what it says when it fails, what it prints). Raises StackError without git."""
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
     environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         environment.pop(variable, None)
-    command = ["git", f"--git-dir={git_dir}", *arguments]
     try:
         done = subprocess.run(
-            command,
+            ["git", *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -326,8 +343,10 @@ def git(git_dir: str, *arguments: str, timeout: float = 600) -> str:
             "exported there and pushed."
         ) from None
     except subprocess.TimeoutExpired:
-        return f"no answer within {timeout:.0f} s"
-    return "" if done.returncode == 0 else " ".join(done.stderr.split())[-500:] or "git failed"
+        return f"no answer within {timeout:.0f} s", ""
+    if done.returncode:
+        return " ".join(done.stderr.split())[-500:] or "git failed", ""
+    return "", done.stdout
 
 
 def export_commit(repositories: list[str], commit: str, tar: str, timeout: float) -> str:

@@ -17,7 +17,7 @@ LISTED = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md
 PAGES = sorted(subprocess.run(LISTED, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 # What a reader makes: inventories of their own, and the mirror that playbooks/mirror.yml fills.
-THEIRS = re.compile(r"my_inventory\b|@?mirror\b")
+THEIRS = re.compile(r"(lock_file=)?my_inventory\b|@?mirror\b")
 
 each_page = pytest.mark.parametrize("page", PAGES)
 
