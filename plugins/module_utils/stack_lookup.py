@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.stack_installs import RECEIPT, install_state, read_json
@@ -23,6 +25,16 @@ def driver_line() -> str:
             return stream.readline().strip()
     except OSError:
         return ""
+
+
+@contextlib.contextmanager
+def seen_at(folder: str) -> Iterator[None]:
+    """Have processes_at find this process at `folder`, in which it writes by full paths."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        os.close(opened)
 
 
 def processes_at(path: str) -> list[int]:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import IO
 
 from ansible.module_utils.stack_installs import StackError
+from ansible.module_utils.stack_lookup import seen_at
 
 AR_MAGIC = b"!<arch>\n"
 LINK_HOPS = 40  # as many as Linux follows
@@ -194,8 +195,9 @@ def unpack(src: str, dest: str, patterns: list[str], flatten: bool) -> tuple[int
         with _members(src) as members:
             chosen = plan(members, src, patterns, flatten)
             os.makedirs(dest, exist_ok=True)
-            for name, member in chosen.items():
-                _write(member, os.path.join(dest, name))
+            with seen_at(dest):
+                for name, member in chosen.items():
+                    _write(member, os.path.join(dest, name))
     except DAMAGED as error:
         why = str(error).partition("\n")[0]
         raise StackError(f"{src} is not a whole archive (tar, zip, wheel or Debian package): {why}.") from error

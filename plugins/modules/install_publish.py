@@ -33,6 +33,7 @@ import subprocess
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_installs import StackError, publish, read_json, remove_tree
+from ansible.module_utils.stack_lookup import seen_at
 
 
 def compiler() -> str:
@@ -76,7 +77,8 @@ def main() -> None:
                 "over. Run the same command again; it waits for that run or goes on from it."
             )
         stack_lease.beat(os.path.dirname(lease), holder)
-        receipt = publish(install["path"], facts)
+        with seen_at(install["path"]):
+            receipt = publish(install["path"], facts)
         stack_lease.release(lease)
     except StackError as error:
         module.fail_json(msg=str(error))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from ansible.module_utils.stack_installs import publish
-from ansible.module_utils.stack_lookup import current_generation, processes_at
+from ansible.module_utils.stack_lookup import current_generation, processes_at, seen_at
 
 
 def sleeping(cwd: Path, *command: str) -> subprocess.Popen[bytes]:
@@ -41,6 +42,21 @@ def test_processes_are_found_by_folder_program_argument_and_open_file(tmp_path: 
             process.kill()
             process.wait()
     assert processes_at(str(install)) == []
+
+
+def test_a_process_makes_itself_seen(tmp_path: Path) -> None:
+    child = os.fork()
+    if not child:
+        with seen_at(str(tmp_path)):
+            time.sleep(60)
+    try:
+        deadline = time.monotonic() + 10
+        while processes_at(str(tmp_path)) != [child]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_generation_is_current_only_while_it_is_whole(tmp_path: Path) -> None:
