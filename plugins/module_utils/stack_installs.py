@@ -61,8 +61,11 @@ def unpinned(data: Any) -> list[str]:
             unknown.append(str(name))
         elif not re.fullmatch("[0-9a-f]{64}", str(entry.get("sha256", "0" * 64))):
             wrong.append(f"The sha256 of {name} in the lock is not 64 hex digits: {entry['sha256']!r}.")
-        elif "filename" in entry and "source" in entry and not {"sha256", "size", "licence"} <= entry.keys():
-            wrong.append(f"{name} in the lock needs all of sha256, size (bytes) and licence.")
+        elif "source" in entry and any(entry.get(key) is None for key in ("filename", "sha256", "size", "licence")):
+            wrong.append(
+                f"{name} in the lock needs all of filename, sha256, size (bytes) and licence; "
+                "playbooks/lock.yml finds all but the licence."
+            )
         if not re.fullmatch("[0-9a-f]{40}", str(entry.get("commit", "0" * 40))):
             wrong.append(
                 f"The commit of {where.partition('.')[0]} is {entry['commit']!r}: give a full commit id of 40 hex "
@@ -71,7 +74,8 @@ def unpinned(data: Any) -> list[str]:
     if unknown:
         wrong.append(
             f"The sha256 of {', '.join(unknown)} is not known (null in the lock), so it is not fetched. "
-            "Compute it with `ansible-playbook playbooks/lock.yml` and review what it writes."
+            "Compute it: `ansible-playbook playbooks/lock.yml -e lock_file=PATH/group_vars/stack_NAME/lock.yml` (for a "
+            "lock of this repository `-e lock_stack=NAME`), and review what it writes."
         )
     return wrong
 
