@@ -185,8 +185,15 @@ def test_wheel_becomes_modules_and_scripts_that_conda_can_place(tmp_path: Path) 
     assert (tmp_path / "root/lib/python2.7/site-packages/tool/__init__.py").is_file()
 
 
-def test_wheel_with_a_data_folder_is_refused(tmp_path: Path) -> None:
-    wheel = write_wheel(tmp_path, {"tool-1.0.data/scripts/tool": "#!python\n"})
+def test_script_of_a_wheel_starts_the_python_of_the_prefix(tmp_path: Path) -> None:
+    lay_out_wheel(write_wheel(tmp_path, {"tool-1.0.data/scripts/tool": "#!python\nimport tool\n"}), tmp_path / "root")
+    script = tmp_path / "root/bin/tool"
+    assert script.read_text() == f"#!{PLACEHOLDER}/bin/python\nimport tool\n"
+    assert os.access(script, os.X_OK)
+
+
+def test_wheel_with_data_of_another_kind_is_refused(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path, {"tool-1.0.data/data/share/tool": ""})
     with pytest.raises(RecipeError, match="only knows plain wheels"):
         lay_out_wheel(wheel, tmp_path / "root")
 

@@ -60,11 +60,11 @@ def describe_file(root: Path, name: str) -> dict[str, Any]:
     return entry
 
 
-def write_package(package: Package, root: Path, folder: Path) -> Path:
+def write_package(package: Package, root: Path, folder: Path, level: int = 6) -> Path:
     """Pack the files below ``root`` as a conda package into ``folder`` and return its path.
 
-    conda 4.3 insists on the suffix ``.tar.bz2`` but looks at the content: it is gzip, since bare servers have no
-    bzip2, and gzip unpacks several times faster.
+    conda 4.3 insists on the suffix ``.tar.bz2`` but looks at the content: it is gzip (of compression ``level``), since
+    bare servers have no bzip2, and gzip unpacks several times faster.
     """
     names = files_of(root)
     index = {
@@ -86,7 +86,7 @@ def write_package(package: Package, root: Path, folder: Path) -> Path:
     target = folder / package.filename
     with contextlib.ExitStack() as stack:
         raw = stack.enter_context(target.open("wb"))
-        stream = stack.enter_context(gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0))
+        stream = stack.enter_context(gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=raw, mtime=0))
         archive = stack.enter_context(tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT))
         for name, text in sorted(info.items()):
             data = text.encode("utf-8")

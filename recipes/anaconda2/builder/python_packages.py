@@ -37,14 +37,21 @@ def script_name(declared: str) -> str:
 
 
 def lay_out_wheel(wheel: Path, root: Path) -> None:
-    """Unpack a wheel and write its console scripts.
+    """Unpack a wheel and write its scripts.
 
-    No script or data folder of a wheel's ``.data`` is handled: none of ours has one, and one that does is refused.
+    Of a wheel's ``.data``, only scripts are handled: none of ours holds anything else, and one that does is refused.
     """
     for member in read_zip(wheel):
         top, _, rest = member.name.partition("/")
         if top.endswith(".data"):
-            raise RecipeError(f"{wheel.name} holds {member.name}: this recipe only knows plain wheels.")
+            kind, _, script = rest.partition("/")
+            if kind != "scripts":
+                raise RecipeError(f"{wheel.name} holds {member.name}: this recipe only knows plain wheels.")
+            first_line, _, program = member.data.decode("utf-8").partition("\n")
+            if first_line != "#!python":
+                raise RecipeError(f"{wheel.name} holds {member.name}, which is no script of Python.")
+            write_text(root, f"bin/{script}", f"#!{PLACEHOLDER}/bin/python\n{program}", executable=True)
+            continue
         write_member(root, f"{SITE_PACKAGES}/{member.name}", member)
         if top.endswith(".dist-info") and rest == "entry_points.txt":
             for name, entry_point in console_scripts(member.data.decode("utf-8")).items():
@@ -61,6 +68,23 @@ def console_scripts(entry_points: str) -> dict[str, str]:
     if not parser.has_section("console_scripts"):
         return {}
     return {script_name(name): entry_point for name, entry_point in parser["console_scripts"].items()}
+
+
+def lay_out_sdist(sdist: Path, project: str, version: str, source: str, root: Path) -> None:
+    """Copy what lies in the folder ``source`` of a pure Python sdist, without tests, and write its scripts."""
+    metadata = f"{SITE_PACKAGES}/{project}-{version}-py2.7.egg-info"
+    for member in read_sdist(sdist):
+        top, _, name = member.name.partition("/")
+        package, _, rest = name.partition("/")
+        if top != source or not rest or package == "tests":
+            continue
+        if package != f"{project}.egg-info":
+            write_member(root, f"{SITE_PACKAGES}/{name}", member)
+            continue
+        write_member(root, f"{metadata}/{rest}", member)
+        if rest == "entry_points.txt":
+            for script, entry_point in console_scripts(member.data.decode("utf-8")).items():
+                write_script(root, script, entry_point)
 
 
 def lay_out_conda(sdist: Path, version: str, root: Path, modules: list[str], scripts: dict[str, str]) -> None:
