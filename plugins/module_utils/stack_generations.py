@@ -12,11 +12,11 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.stack_installs import MARKER, RECEIPT, StackError, install_state, read_json
 from ansible.module_utils.stack_lease import STALE
+from ansible.module_utils.stack_lookup import mentions
 
 SHOWN = 100  # characters of a process's command that are told
 
@@ -102,21 +102,6 @@ def shown(generation: dict[str, Any]) -> str:
 # --- Who uses them ----------------------------------------------------------------------------------------------------
 
 
-def _said(process: str) -> Iterator[str]:
-    """What a process says of the files that it uses: arguments, environment, program, folder, what it has open and
-    what it has mapped. Of another login's processes that is little or nothing."""
-    folder = f"/proc/{process}"
-    for name in ("cmdline", "environ", "maps"):
-        with contextlib.suppress(OSError), open(f"{folder}/{name}", "rb") as stream:
-            yield os.fsdecode(stream.read())
-    links = ["exe", "cwd"]
-    with contextlib.suppress(OSError):
-        links += [f"fd/{name}" for name in os.listdir(f"{folder}/fd")]
-    for link in links:
-        with contextlib.suppress(OSError):
-            yield os.readlink(f"{folder}/{link}")
-
-
 def uses(prefix: str) -> list[dict[str, Any]]:
     """Processes of this server that use an install, a generation or a run of the prefix: pid, command, paths.
 
@@ -127,7 +112,7 @@ def uses(prefix: str) -> list[dict[str, Any]]:
     pattern = re.compile(rf"(?:{spellings})/(opt/[\w.+-]+/[\w.+-]+|(?:generations|runs|work)/[\w.+-]+)")
     found = []
     for process in filter(str.isdigit, os.listdir("/proc")):
-        paths = {path for text in _said(process) for path in pattern.findall(text)}
+        paths = {path for text in mentions(process) for path in pattern.findall(text)}
         if paths and int(process) != os.getpid():
             with contextlib.suppress(OSError), open(f"/proc/{process}/cmdline", "rb") as stream:
                 command = os.fsdecode(stream.read()).replace("\0", " ").strip()[:SHOWN]

@@ -37,18 +37,22 @@ def seen_at(folder: str) -> Iterator[None]:
         os.close(opened)
 
 
+def mentions(process: str) -> Iterator[str]:
+    """What a process says of the files that it uses: arguments, environment, program, folder, what it has open and
+    what it has mapped. Of another login's processes that is little or nothing."""
+    folder = f"/proc/{process}"
+    for name in ("cmdline", "environ", "maps"):
+        with contextlib.suppress(OSError), open(f"{folder}/{name}", "rb") as stream:
+            yield os.fsdecode(stream.read())
+    links = ["exe", "cwd"]
+    with contextlib.suppress(OSError):
+        links += [f"fd/{name}" for name in os.listdir(f"{folder}/fd")]
+    for link in links:
+        with contextlib.suppress(OSError):
+            yield os.readlink(f"{folder}/{link}")
+
+
 def processes_at(path: str) -> list[int]:
-    """Processes that run a program at or below `path`, work in it, have something of it open, or name it in their
-    arguments. Other logins' processes are not seen."""
-    found = []
-    for process in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{process}/cmdline", "rb") as stream:
-                said = [os.fsdecode(stream.read())]
-            links = ["exe", "cwd", *(f"fd/{name}" for name in os.listdir(f"/proc/{process}/fd"))]
-            said += [os.readlink(f"/proc/{process}/{link}") for link in links]
-        except OSError:
-            continue  # it has ended, or is not ours to look at
-        if int(process) != os.getpid() and any(path in text for text in said):
-            found.append(int(process))
-    return found
+    """Processes of this server that have to do with `path` or what is below it."""
+    found = [process for process in filter(str.isdigit, os.listdir("/proc")) if int(process) != os.getpid()]
+    return [int(process) for process in found if any(path in text for text in mentions(process))]
