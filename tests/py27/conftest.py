@@ -24,10 +24,12 @@ def ladder() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def python27() -> str:
-    """A working Python 2.7: $PYTHON27, else python2.7 on PATH."""
+    """A working Python 2.7: $PYTHON27, which must work where it is set, else python2.7 on PATH."""
     named = os.environ.get("PYTHON27") or shutil.which("python2.7")
     if named:
         probe = [named, "-c", "import sys; sys.exit(sys.version_info[:2] != (2, 7))"]
         if subprocess.run(probe, check=False, capture_output=True).returncode == 0:
             return named
+    if "PYTHON27" in os.environ:
+        pytest.fail(f"PYTHON27 names no working Python 2.7: {named!r}")
     pytest.skip("no Python 2.7: set PYTHON27, for instance to the bin/python of an installed stack's caffe2")
