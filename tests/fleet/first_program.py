@@ -6,16 +6,18 @@ that a server without any network can still be logged in to.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 
 
-def fill_home(home: str, skeleton: str = "/etc/skel") -> None:
-    """Give a new account the shell files that useradd would have given it; a HOME in use is left alone."""
-    if os.path.isdir(skeleton) and not os.listdir(home):
+def fill_home(home: str, skeleton: str = "/run/fleet/home") -> None:
+    """Give a new account the files that useradd, or its owner, would have given it; a HOME in use is left alone."""
+    if not os.listdir(home):
         shutil.copytree(skeleton, home, dirs_exist_ok=True)
 
 
@@ -33,9 +35,13 @@ def serve(listener: socket.socket, sshd: list[str]) -> None:
 
 
 def main() -> None:
-    """Arguments: number of the listening descriptor, HOME, then the sshd command."""
-    descriptor, home, *sshd = sys.argv[1:]
+    """Arguments: the listening descriptor, HOME, a program for sh that tells who we are, and sshd or nothing."""
+    descriptor, home, who, *sshd = sys.argv[1:]
     fill_home(home)
+    told = subprocess.run(["/bin/sh", "-c", who], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    print("Account:", json.dumps(told.stdout + told.stderr), file=sys.stderr, flush=True)
+    while not sshd:
+        signal.pause()  # nobody can log in
     listener = socket.socket(fileno=int(descriptor))
     os.set_inheritable(listener.fileno(), False)
     serve(listener, sshd)

@@ -5,8 +5,10 @@
     fleet.py inventory --group stack_mine        write <state>/inventory.yml for ansible-playbook -i
     fleet.py shell server1 [COMMAND …]           log in
     fleet.py calls server1 [--reset]             SSH connections and sessions since the last reset
-    fleet.py snapshot server1 [--exclude PATH]   every file of HOME, /tmp and /var/tmp, as JSON
+    fleet.py snapshot server1 [--exclude PATH]   every file where the login may write, as JSON
     fleet.py status | down                       see them | end them and remove all they had
+
+`fleet.py up --help` says what a server can be asked to have, or to lack; each option may stand in a spec file too.
 
 A server has its own address, host key, host name, HOME, /tmp, /var/tmp, accounts and processes; of the controller it
 sees only the system's folders, read-only. Started as root, the servers run as an ordinary user id all the same: nobody
@@ -14,7 +16,7 @@ becomes root of this machine from there. Everything lives in the state folder (-
 
     <state>/fleet.json  client_key  known_hosts  inventory.yml  cp/ (SSH connections that are kept open)
     <state>/homes/<server or group>/             HOME, shared by the servers of a group
-    <state>/servers/<server>/{tmp,var_tmp}/      its /tmp and /var/tmp
+    <state>/servers/<server>/{tmp,var_tmp,data}/ its /tmp and /var/tmp, and the folder of option --data
     <state>/servers/<server>/run/                read-only on the server: accounts, host key, sshd's settings
     <state>/servers/<server>/{log,process.json}  sshd's log, and what bubblewrap says about its process
 """
@@ -23,10 +25,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -54,6 +56,7 @@ from sandbox import (
     probe_sandbox,
     read_spec,
     sandbox_arguments,
+    server_options,
     servers_from_spec,
 )
 
@@ -70,7 +73,6 @@ AuthorizedKeysFile /run/fleet/authorized_keys
 AllowUsers {LOGIN}
 AuthenticationMethods publickey
 AcceptEnv LANG LC_*
-Subsystem sftp internal-sftp
 PrintMotd no
 # Root's folders belong to nobody in a sandbox, and PAM needs root.
 StrictModes no
@@ -78,6 +80,18 @@ UsePAM no
 # `fleet.py calls` counts its lines.
 LogLevel VERBOSE
 """
+
+LOGIN_SHELL = """\
+#!/bin/sh
+# sshd itself widens an inherited umask to 0022 at least. It gives a command as arguments, an interactive login none.
+umask {umask}
+export SHELL={shell}
+[ $# -gt 0 ] || set -- -l
+exec {shell} "$@"
+"""
+
+# What an account must answer to prove that it has no privileges: no single quotes, for any shell can pass it on.
+WHO = "id -un; id -u; pwd; hostname; (sudo -n true) 2>/dev/null && echo sudo || echo plain; id -G"
 
 
 # --- The fleet ----------------------------------------------------------------------------------------------------
@@ -125,8 +139,8 @@ class Fleet:
         options = {
             server.name: {
                 field.name: value
-                for field in dataclasses.fields(Server)
-                if field.name != "name" and (value := getattr(server, field.name)) != field.default
+                for field in server_options()
+                if (value := getattr(server, field.name)) != getattr(Server("default"), field.name)
             }
             for server in self.servers.values()
         }
@@ -141,6 +155,7 @@ class Fleet:
         for program in ("ssh", "ssh-keygen", "sshd", "bwrap"):
             find_program(program)
         probe_sandbox()
+        check_together(wanted)
         servers = {server.name: server for server in wanted}
         if self.servers and self.servers != servers:
             raise FleetError(f"{self.state} holds other servers. End them first: fleet.py down --state {self.state}")
@@ -174,7 +189,7 @@ class Fleet:
                         listener = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
                         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                         listener.bind((self.address(server), PORT))
-                        listener.listen(64)
+                        listen(listener, server)
                         listeners.append(listener)
                 except OSError as error:
                     refused = error
@@ -190,39 +205,43 @@ class Fleet:
         run = own / "run"
         python = Python.of(server)
         home = self.state / "homes" / server.home_folder
-        for folder in (run, home, own / "tmp", own / "var_tmp"):
+        for folder in (run / "home", home, own / "tmp", own / "var_tmp", own / "data"):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (own / "tmp", own / "var_tmp"):
             folder.chmod(0o1777)
         make_key(run / "host_key", server.name)
+        make_skeleton(run / "home", server.home_files)
         account = f"{LOGIN}:x:{LOGIN_ID}:{LOGIN_ID}"
+        shell = "/run/fleet/login_shell" if server.umask else server.shell
         files = {
             "authorized_keys": self._client_key.with_suffix(".pub").read_text(),
-            "sshd_config": SSHD_CONFIG,
-            "passwd": f"root:x:0:0:root:/root:/bin/bash\n{account}::{server.home}:/bin/bash\n",
+            "sshd_config": SSHD_CONFIG + session_settings(server),
+            "passwd": f"root:x:0:0:root:/root:/bin/bash\n{account}::{server.home}:{shell}\n",
             "group": f"root:x:0:\n{LOGIN}:x:{LOGIN_ID}:\n",
             "hosts": f"127.0.0.1 localhost\n{self.address(server)} {server.name}\n",
             "hostname": f"{server.name}\n",
             "empty": "",
             "python3": f'#!/bin/sh\nexec {python.program} "$@"\n' if python else "",
+            "login_shell": LOGIN_SHELL.format(umask=server.umask, shell=server.shell) if server.umask else "",
             "first_program.py": FIRST_PROGRAM.read_text(),
         }
         for name, text in files.items():
             (run / name).write_text(text)
-        (run / "python3").chmod(0o755)
+        for name in ("python3", "login_shell"):
+            (run / name).chmod(0o755)
         for folder in (self.state, self.state / "homes", self.state / "servers", own, run):
             folder.chmod(0o755)  # whatever root's umask is
         if os.geteuid() == 0:
-            for path in (home, own / "tmp", own / "var_tmp", run, *run.iterdir()):
-                os.chown(path, ORDINARY_ID, ORDINARY_ID)
+            for path in (home, own / "tmp", own / "var_tmp", own / "data", run, *run.rglob("*")):
+                os.chown(path, ORDINARY_ID, ORDINARY_ID, follow_symlinks=False)
 
     def _start(self, server: Server, listener: socket.socket) -> None:
         own = self.folder(server)
         prefix, state, python = as_ordinary_user(self.state, Python.of(server))
         first_python = "/run/first_python" if server.python else "/usr/bin/python3"
-        sshd = [find_program("sshd"), "-i", "-e", "-f", "/run/fleet/sshd_config"]
+        sshd = [] if server.unreachable else [find_program("sshd"), "-i", "-e", "-f", "/run/fleet/sshd_config"]
         with (own / "log").open("ab") as log, (own / "process.json").open("wb") as process:
-            inside = [first_python, "/run/fleet/first_program.py", str(listener.fileno()), server.home, *sshd]
+            inside = [first_python, "/run/fleet/first_program.py", str(listener.fileno()), server.home, WHO, *sshd]
             subprocess.Popen(
                 [
                     *prefix,
@@ -242,17 +261,27 @@ class Fleet:
 
     def verify(self, server: Server) -> None:
         """Log in, and compare what the account is with what it must be. Raises FleetError, with the server's log."""
-        ask = "id -un; id -u; pwd; hostname; sudo -n true 2>/dev/null && echo sudo || echo plain; id -G"
-        command = [*self.ssh(server), "-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "--", ask]
-        answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        *account, groups = answer.stdout.splitlines() or [""]
+        if server.unreachable:
+            verify_unreachable(server, self.address(server))
+            return
+        login = self.ssh(server, "-o", "BatchMode=yes", "-o", "ConnectTimeout=15")
+        # What is in HOME or in the environment may spoil or swallow what a login shell says: then log in without one.
+        silent = bool(server.home_files or server.environment)
+        login += ["-s", "sftp"] if silent else ["--", f"exec sh -c '{WHO}'"]
+        answer = subprocess.run(login, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        log = (self.folder(server) / "log").read_text()
+        said = account_in_log(log) if silent else answer.stdout
+        *account, groups = said.splitlines() or [""]
         ordinary = [LOGIN, str(LOGIN_ID), server.home, server.name, "plain"]
-        if account == ordinary and set(groups.split()) <= {str(LOGIN_ID), str(FOREIGN_GROUP)}:
+        if (
+            answer.returncode == 0
+            and account == ordinary
+            and set(groups.split()) <= {str(LOGIN_ID), str(FOREIGN_GROUP)}
+        ):
             return
         raise FleetError(
             f"{server.name} does not answer as an account without privileges. Its log, {self.folder(server)}/log:\n"
-            f"{(self.folder(server) / 'log').read_text().strip()}\n"
-            f"The login said (exit status {answer.returncode}):\n{(answer.stdout + answer.stderr).strip()}"
+            f"{log.strip()}\nThe login said (exit status {answer.returncode}):\n{(said + answer.stderr).strip()}"
         )
 
     # Using
@@ -308,12 +337,12 @@ class Fleet:
         (self.folder(server) / "calls_from").write_text(str((self.folder(server) / "log").stat().st_size))
 
     def snapshot(self, server: Server, exclude: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """All that lies in HOME, /tmp and /var/tmp, as `list_tree` describes it, seen from outside: no login needed."""
+        """All that lies where the login may write, as `list_tree` describes it, seen from outside: no login needed."""
         process = self.process_id(server)
         if not process:
             raise FleetError(f"{server.name} does not run. Start it: fleet.py up")
         found: dict[str, dict[str, Any]] = {}
-        for top in (server.home, "/tmp", "/var/tmp"):
+        for top in filter(None, (server.home, "/tmp", "/var/tmp", server.data)):
             found |= list_tree(Path(f"/proc/{process}/root"), top, exclude)
         return found
 
@@ -348,6 +377,64 @@ def make_key(path: Path, comment: str) -> None:
             raise FleetError(f"ssh-keygen could not make {path}: {(made.stdout + made.stderr).strip()}")
 
 
+def make_skeleton(folder: Path, files: Mapping[str, str]) -> None:
+    """Fill the folder that a new HOME is a copy of: what useradd would have put there, and these files."""
+    if os.path.isdir("/etc/skel"):
+        shutil.copytree("/etc/skel", folder, symlinks=True, dirs_exist_ok=True)
+    folder.chmod(0o700)
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def session_settings(server: Server) -> str:
+    """sshd's settings for the sessions of one server's account."""
+    settings = f"Subsystem sftp internal-sftp{f' -u {server.umask}' if server.umask else ''}\n"
+    if server.environment:
+        escaped = [re.sub(r'(["\\])', r"\\\1", f"{name}={value}") for name, value in server.environment.items()]
+        settings += "SetEnv " + " ".join(f'"{text}"' for text in escaped) + "\n"  # of several lines, only one counts
+    return settings
+
+
+def check_together(servers: Sequence[Server]) -> None:
+    """Raise FleetError when servers ask for what they cannot have at the same time."""
+    homes: dict[str, Server] = {}
+    for server in servers:
+        if not os.access(server.shell, os.X_OK):
+            raise FleetError(
+                f"{server.name}: shell {server.shell} is not installed. scripts/system.sh tests does that."
+            )
+        other = homes.setdefault(server.home_folder, server)
+        if server.home_files != other.home_files:
+            raise FleetError(f"{other.name} and {server.name} share a HOME: give both the same home_files.")
+
+
+def listen(listener: socket.socket, server: Server) -> None:
+    """Open a server's bound socket for connections, or make it refuse or drop them."""
+    if server.unreachable == "refuses":
+        return  # bound, so that nobody else takes the address, but not listening
+    listener.listen(0 if server.unreachable else 64)
+    if server.unreachable == "drops":
+        for _ in range(8):  # with its queue full, the kernel answers no further connection
+            with contextlib.suppress(TimeoutError):
+                socket.create_connection(listener.getsockname(), timeout=0.2).close()
+                continue
+            break
+
+
+def verify_unreachable(server: Server, address: str) -> None:
+    """Raise FleetError unless a connection fails in the way that was asked for."""
+    try:
+        socket.create_connection((address, PORT), timeout=1).close()
+        seen = "accepts"
+    except ConnectionRefusedError:
+        seen = "refuses"
+    except TimeoutError:
+        seen = "drops"
+    if seen != server.unreachable:
+        raise FleetError(f"{server.name} {seen} connections, where it was to be unreachable: {server.unreachable}.")
+
+
 def ssh_options(known_hosts: Path) -> list[str]:
     """Options with which only the fleet's own host keys count, and no file of the person who runs it is read."""
     trusted = f'UserKnownHostsFile="{known_hosts}"'
@@ -363,6 +450,12 @@ def server_process(folder: Path) -> int | None:
     except (OSError, ValueError, KeyError):
         return None
     return process if os.fsencode(folder) in arguments else None
+
+
+def account_in_log(log: str) -> str:
+    """What the first program, from which every session descends, last said of its own account."""
+    said = [line.removeprefix("Account: ") for line in log.splitlines() if line.startswith("Account: ")]
+    return str(json.loads(said[-1])) if said else ""
 
 
 def count_calls(log: str) -> dict[str, int]:
@@ -450,19 +543,43 @@ def parse_groups(given: Sequence[str]) -> dict[str, list[str]]:
 
 def servers_from_options(options: argparse.Namespace) -> list[Server]:
     """Servers server1 … serverN with the same options; the first `--shared-home` of them share a HOME."""
+    given = {field.name: getattr(options, field.name) for field in server_options() if field.name != "shared_home"}
+    given |= {name: dict(pairs) for name, pairs in given.items() if isinstance(pairs, list)}
     return [
         Server(
             name=f"server{number}",
-            home=options.home,
-            shared_home="shared" if number <= options.shared_home else None,
-            home_size=None if number <= options.shared_home else options.home_size,
-            compiler=not options.no_compiler,
-            git=not options.no_git,
-            network=not options.no_network,
-            python=options.python,
+            **given | ({"shared_home": "shared", "home_size": None} if number <= options.shared_home else {}),
         )
         for number in range(1, options.servers + 1)
     ]
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """Read NAME=VALUE."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def add_server_options(up: argparse.ArgumentParser) -> None:
+    """An argument for each field of Server. A field that is true by default is taken away with --no-<field>."""
+    nothing = Server("default")
+    for field in server_options():
+        flag, default = "--" + field.name.replace("_", "-"), getattr(nothing, field.name)
+        told: dict[str, Any] = {"dest": field.name, "help": field.metadata["help"], "default": default}
+        if field.name == "shared_home":
+            up.add_argument(flag, type=int, default=0, metavar="N", help="the first N share one HOME, as over NFS")
+        elif default is True:
+            up.add_argument(flag.replace("--", "--no-", 1), action="store_false", **told)
+        elif default is False:
+            up.add_argument(flag, action="store_true", **told)
+        elif default == {}:
+            told |= {"default": [], "metavar": field.metadata["metavar"], "help": f"{told['help']} (may be repeated)"}
+            up.add_argument(flag, action="append", type=name_and_value, **told)
+        else:
+            kind = int if field.metadata["metavar"] == "BYTES" else str
+            up.add_argument(flag, type=kind, metavar=field.metadata["metavar"], **told)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -477,13 +594,7 @@ def parser() -> argparse.ArgumentParser:
     up = verb("up", "start servers; those that already run are left alone")
     up.add_argument("--spec", type=Path, help="JSON or YAML: {servers: {name: {option: value}}}; instead of the rest")
     up.add_argument("--servers", type=int, default=1, metavar="N", help="how many: server1 … serverN (default 1)")
-    up.add_argument("--shared-home", type=int, default=0, metavar="N", help="the first N share one HOME, as over NFS")
-    up.add_argument("--home", default=Server.home, metavar="PATH", help="HOME on the server")
-    up.add_argument("--home-size", type=int, metavar="BYTES", help="keep HOME in memory, with this limit")
-    up.add_argument("--no-compiler", action="store_true", help="hide the C and C++ compilers")
-    up.add_argument("--no-git", action="store_true", help="hide git")
-    up.add_argument("--no-network", action="store_true", help="nothing can be reached from the server")
-    up.add_argument("--python", metavar="none|PATH", help="hide the system's Pythons, or put another in their place")
+    add_server_options(up)
     verb("down", "end the servers and remove all they had")
     verb("status", "list the servers; exit status 1 when one is down")
     verb("probe", "say whether servers can be started on this machine")
@@ -493,7 +604,7 @@ def parser() -> argparse.ArgumentParser:
     calls = verb("calls", "count SSH connections and sessions since the last reset")
     calls.add_argument("server")
     calls.add_argument("--reset", action="store_true", help="start counting anew")
-    snapshot = verb("snapshot", "list all files of HOME, /tmp and /var/tmp as JSON")
+    snapshot = verb("snapshot", "list all files where the login may write, as JSON")
     snapshot.add_argument("server")
     snapshot.add_argument("--exclude", action="append", default=[], metavar="PATH", help="leave out what is below it")
     shell = verb("shell", "log in, or run a command there")
@@ -549,10 +660,10 @@ def print_status(fleet: Fleet) -> int:
     for server in fleet.servers.values():
         process = fleet.process_id(server)
         down += not process
+        state = f"pid {process}" if process else "down"
         shared = f"  HOME shared as {server.shared_home}" if server.shared_home else ""
-        print(
-            f"{server.name}  {LOGIN}@{fleet.address(server)}:{PORT}  {f'pid {process}' if process else 'down'}{shared}"
-        )
+        closed = f"  {server.unreachable} connections" if server.unreachable else ""
+        print(f"{server.name}  {LOGIN}@{fleet.address(server)}:{PORT}  {state}{shared}{closed}")
     return 1 if down else 0
 
 

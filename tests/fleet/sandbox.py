@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -37,28 +38,74 @@ class FleetError(Exception):
 # --- What a server is ---------------------------------------------------------------------------------------------
 
 
+def option(default: Any, metavar: str, text: str) -> Any:
+    """A field of Server with what `fleet.py up --help` says of it; a default {} means NAME=VALUE pairs."""
+    metadata = {"metavar": metavar, "help": text}
+    if default == {}:
+        return dataclasses.field(default_factory=dict, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
 @dataclasses.dataclass(frozen=True)
 class Server:
     """One throwaway server. Each field but the name may be given in a spec file, by the same name."""
 
     name: str
-    home: str = f"/home/{LOGIN}"
-    shared_home: str | None = None  # servers that name the same group share one HOME, as over NFS
-    home_size: int | None = None  # bytes: HOME is a tmpfs with this limit, instead of a folder on disk
-    compiler: bool = True
-    git: bool = True
-    network: bool = True  # without: no interface but its own loopback; the login still works
-    python: str | None = None  # "none" hides every system Python, a path puts that interpreter at /usr/bin/python3
+    home: str = option(f"/home/{LOGIN}", "PATH", "HOME on the server")
+    shared_home: str | None = option(None, "GROUP", "servers of one group share one HOME, as over NFS")
+    home_size: int | None = option(None, "BYTES", "keep HOME in memory, with this limit")
+    home_files: Mapping[str, str] = option({}, "NAME=TEXT", "a file in the new HOME, such as a .bashrc that prints")
+    read_only_home: bool = option(False, "", "nothing can be written in HOME")
+    data: str | None = option(None, "PATH", "another folder to write in, such as /data/researcher")
+    data_size: int | None = option(None, "BYTES", "keep that folder in memory, with this limit")
+    shell: str = option("/bin/bash", "PATH", "login shell")
+    umask: str | None = option(None, "MODE", "umask of the login, such as 0077 or 0002")
+    environment: Mapping[str, str] = option({}, "NAME=VALUE", "set for every session, as /etc/environment would")
+    compiler: bool = option(True, "", "hide the C and C++ compilers")
+    git: bool = option(True, "", "hide git")
+    network: bool = option(True, "", "no interface but its own loopback; the login still works")
+    python: str | None = option(
+        None, "none|PATH", "hide the system's Pythons, and put that interpreter, if any, in their place"
+    )
+    unreachable: str | None = option(None, "refuses|drops", "what the address does with connections")
 
     def __post_init__(self) -> None:
-        if not self.name.replace("-", "").isalnum():
-            raise FleetError(f"{self.name!r} is no host name: use letters, digits and hyphens.")
-        if not self.home.startswith("/home/"):
-            raise FleetError(f"{self.name}: home must lie in /home, not at {self.home!r}.")
-        if self.shared_home and self.home_size:
-            raise FleetError(
-                f"{self.name}: home_size makes a HOME in memory, which cannot be shared. Drop one of both."
-            )
+        for wrong, message in (
+            (not self.name.replace("-", "").isalnum(), "is no host name: use letters, digits and hyphens"),
+            (not self.home.startswith("/home/"), f"home must lie in /home, not at {self.home!r}"),
+            (
+                self.shared_home and (self.home_size or self.read_only_home),
+                "home_size and read_only_home make a HOME that cannot be shared: drop one of both",
+            ),
+            (self.home_size and self.read_only_home, "a read_only_home needs no home_size: drop one of both"),
+            (
+                self.data and not re.fullmatch("/(data|mnt|opt|scratch)/[^/]+", self.data),
+                f"data must be a folder in /data, /mnt, /opt or /scratch, not {self.data!r}",
+            ),
+            (self.data_size and not self.data, "data_size needs data: the folder that it limits"),
+            (not self.shell.startswith("/"), f"shell must be a path, such as /bin/zsh, not {self.shell!r}"),
+            (
+                self.umask and not re.fullmatch("0?[0-7]{3}", str(self.umask)),
+                f"umask must be octal digits in quotes, such as '0077', not {self.umask!r}",
+            ),
+            (
+                self.unreachable not in (None, "refuses", "drops"),
+                f"unreachable must be refuses or drops, not {self.unreachable!r}",
+            ),
+            *(
+                (name.startswith("/") or ".." in name.split("/"), f"home_files: {name!r} is not a path in HOME")
+                for name in self.home_files
+            ),
+            *(
+                (
+                    not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", name) or "\n" in value,
+                    f"environment: sshd cannot set {name!r} to {value!r}",
+                )
+                for name, value in self.environment.items()
+            ),
+        ):
+            if wrong:
+                raise FleetError(f"{self.name}: {message}.")
 
     @property
     def home_folder(self) -> str:
@@ -66,9 +113,14 @@ class Server:
         return self.shared_home or self.name
 
 
+def server_options() -> list[dataclasses.Field[Any]]:
+    """The fields of Server that ask for something: all but its name."""
+    return [field for field in dataclasses.fields(Server) if field.name != "name"]
+
+
 def servers_from_spec(spec: Mapping[str, Any]) -> list[Server]:
     """Read {"servers": {name: {field: value}}}; unknown fields are refused by name."""
-    known = {field.name for field in dataclasses.fields(Server)} - {"name"}
+    known = {field.name for field in server_options()}
     servers = []
     for name, given in (spec.get("servers") or {}).items():
         options = given or {}
@@ -101,7 +153,7 @@ def find_program(name: str) -> str:
     """Full path of a system program; sbin is searched too, since an ordinary user's PATH often lacks it."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
     if not found:
-        raise FleetError(f"{name} is not installed. `scripts/system.sh test` says which command installs it.")
+        raise FleetError(f"{name} is not installed. `scripts/system.sh servers` says which command installs it.")
     return found
 
 
@@ -134,6 +186,11 @@ class Python:
         return Python(program=f"{prefix}/bin/{name}", prefix=prefix, source=prefix)
 
 
+def as_user(number: int) -> list[str]:
+    """How root starts a program with this user and group id, which need no account, and without privileges."""
+    return [find_program("setpriv"), f"--reuid={number}", f"--regid={number}", "--clear-groups", "--"]
+
+
 def as_ordinary_user(state: Path, python: Python | None = None) -> tuple[list[str], str, Python | None]:
     """How to start a program without privileges, and where it then finds the state folder and that Python.
 
@@ -147,7 +204,7 @@ mount -t tmpfs tmpfs /mnt && mkdir /mnt/fleet /mnt/python && mount --bind "$1" /
 if [ -n "$2" ]; then mount --bind "$2" /mnt/python; fi && shift 2 && exec "$@\""""
     prefix = [find_program("unshare"), "--mount", "--propagation", "private"]
     prefix += ["sh", "-c", mount, "sh", str(state), python.source if python else ""]
-    prefix += [find_program("setpriv"), f"--reuid={ORDINARY_ID}", f"--regid={ORDINARY_ID}", "--clear-groups", "--"]
+    prefix += as_user(ORDINARY_ID)
     return prefix, "/mnt/fleet", dataclasses.replace(python, source="/mnt/python") if python else None
 
 
@@ -191,8 +248,14 @@ def sandbox_arguments(server: Server, state: str, python: Python | None) -> list
     arguments += ["--bind", f"{own}/tmp", "/tmp", "--bind", f"{own}/var_tmp", "/var/tmp"]
     if server.home_size:
         arguments += ["--perms", "0700", "--size", str(server.home_size), "--tmpfs", server.home]
+    elif server.read_only_home:
+        arguments += ["--ro-bind", f"{own}/run/home", server.home]
     else:
         arguments += ["--bind", f"{state}/homes/{server.home_folder}", server.home]
+    if server.data and server.data_size:
+        arguments += ["--perms", "0700", "--size", str(server.data_size), "--tmpfs", server.data]
+    elif server.data:
+        arguments += ["--bind", f"{own}/data", server.data]
 
     hidden = real_programs(PRIVILEGE) + [path for path in ("/etc/pip.conf",) if os.path.exists(path)]
     hidden += [] if server.compiler else real_programs(COMPILERS)

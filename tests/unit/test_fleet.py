@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -41,11 +42,60 @@ def test_spec_gives_servers(tmp_path: Path) -> None:
         ({"servers": {"a/b": {}}}, "no host name"),
         ({"servers": {"a": {"home": "/root"}}}, "home must lie in /home"),
         ({"servers": {"a": {"home_size": 1, "shared_home": "lab"}}}, "cannot be shared"),
+        ({"servers": {"a": {"read_only_home": True, "shared_home": "lab"}}}, "cannot be shared"),
+        ({"servers": {"a": {"read_only_home": True, "home_size": 1}}}, "needs no home_size"),
+        ({"servers": {"a": {"home_files": {"../.bashrc": ""}}}}, "is not a path in HOME"),
+        ({"servers": {"a": {"data": "/usr/data"}}}, "data must be a folder in /data"),
+        ({"servers": {"a": {"data_size": 1}}}, "data_size needs data"),
+        ({"servers": {"a": {"shell": "zsh"}}}, "shell must be a path"),
+        ({"servers": {"a": {"umask": 77}}}, "octal digits in quotes"),
+        ({"servers": {"a": {"environment": {"A-B": "c"}}}}, "sshd cannot set 'A-B'"),
+        ({"servers": {"a": {"unreachable": "yes"}}}, "must be refuses or drops"),
     ],
 )
 def test_bad_spec_is_refused_by_name(spec: dict[str, object], message: str) -> None:
     with pytest.raises(FleetError, match=message):
         servers_from_spec(spec)
+
+
+def test_command_line_can_ask_for_all_that_a_spec_can() -> None:
+    asked = (
+        "up --servers 2 --shared-home 1 --home /home/me --home-size 5 --home-files .a=b=c --home-files .d= "
+        "--data /data/me --data-size 6 --shell /bin/csh --umask 0077 --environment A=b --no-compiler --no-git "
+        "--no-network --python none --unreachable drops"
+    )
+    first, second = fleet.servers_from_options(fleet.parser().parse_args(asked.split()))
+    assert (first.shared_home, first.home_size) == ("shared", None)
+    assert second == Server(
+        "server2",
+        home="/home/me",
+        home_size=5,
+        home_files={".a": "b=c", ".d": ""},
+        data="/data/me",
+        data_size=6,
+        shell="/bin/csh",
+        umask="0077",
+        environment={"A": "b"},
+        compiler=False,
+        git=False,
+        network=False,
+        python="none",
+        unreachable="drops",
+    )
+    [read_only] = fleet.servers_from_options(fleet.parser().parse_args(["up", "--read-only-home"]))
+    assert read_only == Server("server1", read_only_home=True)
+
+
+def test_servers_that_share_a_home_cannot_ask_for_two_contents_of_it(tmp_path: Path) -> None:
+    wanted = [Server("a", shared_home="lab"), Server("b", shared_home="lab", home_files={".bashrc": ""})]
+    with pytest.raises(FleetError, match="a and b share a HOME"):
+        fleet.Fleet(tmp_path).up(wanted)
+    assert not list(tmp_path.iterdir())
+
+
+def test_shell_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match="shell /bin/nosh is not installed"):
+        fleet.Fleet(tmp_path).up([Server("a", shell="/bin/nosh")])
 
 
 def test_python_that_does_not_run_is_refused(tmp_path: Path) -> None:
@@ -130,7 +180,7 @@ case "$1" in -c) echo {prefix}; echo python3.6 ;; *) echo "Python 3.6.15" ;; esa
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fleet.Fleet]:
-    """Two servers that share a home, one that lacks nearly everything, and one with an old Python; up for real."""
+    """Two servers that share a home, one that lacks nearly everything, and others with one oddity each; up for real."""
     top = tmp_path_factory.mktemp("f")
     old_python = top / "old/bin/python3.6"
     old_python.parent.mkdir(parents=True)
@@ -141,6 +191,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fleet.Fleet]:
         Server("second", shared_home="lab"),
         Server("bare", home="/home/a b", home_size=1 << 20, compiler=False, git=False, network=False, python="none"),
         Server("old", python=str(old_python)),
+        Server("odd", shell="/bin/csh", umask="0002", read_only_home=True, data="/data/me", data_size=1 << 20),
+        Server("spoilt", home_files={".bashrc": "exec sh\n"}, environment={"LD_LIBRARY_PATH": "", "A": '1 "2\\'}),
+        Server("gone", unreachable="refuses"),
+        Server("mute", unreachable="drops"),
     ]
     (top / "state").mkdir()
     started = fleet.Fleet(top / "state")
@@ -201,6 +255,35 @@ def test_bare_server_lacks_what_it_should(servers: fleet.Fleet) -> None:
 
 def test_old_python_stands_at_the_usual_place(servers: fleet.Fleet) -> None:
     assert on(servers, "old", "/usr/bin/python3 --version") == "Python 3.6.15"
+
+
+def test_shell_umask_and_places_to_write_are_as_asked(servers: fleet.Fleet) -> None:
+    assert on(servers, "odd", "echo $SHELL; if (1) echo csh; umask").split() == ["/bin/csh", "csh", "2"]
+    assert "Read-only file system" in on(servers, "odd", "touch ~/file")
+    assert "No space left" in on(servers, "odd", "head -c 2M /dev/zero > /data/me/file")
+    assert on(servers, "odd", "touch /data/me/new; stat -c %a /data/me/new") == "664"
+    assert "/data/me/new" in servers.snapshot(servers.named("odd"), [])
+
+
+def test_login_that_answers_nothing_is_verified_all_the_same(servers: fleet.Fleet) -> None:
+    assert on(servers, "spoilt", "echo heard") == ""
+    servers.verify(servers.named("spoilt"))
+
+
+def test_environment_reaches_every_session(servers: fleet.Fleet) -> None:
+    login = servers.ssh(servers.named("spoilt"), "-T")  # the shell to which .bashrc gives way reads what is typed
+    done = subprocess.run(login, input='echo "<$A>" "${LD_LIBRARY_PATH-unset}."', capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == '<1 "2\\> .'
+
+
+@pytest.mark.parametrize(("name", "error"), [("gone", ConnectionRefusedError), ("mute", TimeoutError)])
+def test_address_is_unreachable_in_the_way_that_was_asked_for(
+    servers: fleet.Fleet, name: str, error: type[OSError]
+) -> None:
+    with pytest.raises(error):
+        socket.create_connection((servers.address(servers.named(name)), fleet.PORT), timeout=1)
+    with pytest.raises(FleetError, match="accepts connections, where it was to be unreachable"):
+        fleet.verify_unreachable(servers.named(name), servers.address(servers.named("first")))
 
 
 def test_calls_of_a_server_are_counted_from_the_last_reset(servers: fleet.Fleet) -> None:
