@@ -23,7 +23,8 @@ class ActionModule(ActionBase):
         install = self._task.args["installs"][self._task.args["role"]]
         if install["state"] == "present":  # the look-up of role stack has seen it whole
             return {"changed": False, "build": False, "path": install["path"]}
-        arguments = {**self._task.args, "run": this_run()}
+        host = str((task_vars or {}).get("inventory_hostname"))
+        arguments = {**self._task.args, "run": {**this_run(), "host": host}}
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         held_by = result.get("held_by")
         if held_by and has_died(held_by):
@@ -31,7 +32,7 @@ class ActionModule(ActionBase):
             result = self._execute_module(module_args=arguments, task_vars=task_vars)
         elif held_by:
             self._display.display(
-                f"[{(task_vars or {}).get('inventory_hostname')}] {arguments['role']}: "
-                f"{held_by['server']} is building it in this shared prefix; waiting for that"
+                f"[{host}] {arguments['role']}: {held_by.get('host') or held_by['server']} is building it in this "
+                "shared prefix; waiting for that"
             )
-        return result
+        return {**result, "role": arguments["role"]}

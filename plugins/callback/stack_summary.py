@@ -1,9 +1,12 @@
-"""A table at the end of a run: every server and every rung of its check ladder, what changed, what failed and why."""
+"""The last screen of a run: every server's check ladder, what became of each server, why some failed, how to go on."""
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +15,25 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from ansible.module_utils.stack_command import HIDDEN, resume, shown  # noqa: E402
 from ansible.module_utils.stack_ladder import failed_checks  # noqa: E402
 from ansible.plugins.callback import CallbackBase  # noqa: E402
 
 DOCUMENTATION = r"""
 name: stack_summary
 type: aggregate
-short_description: Table of servers and rungs of the check ladder
+short_description: Tables of the servers, their check ladders and results
 description:
   - Shows, after the play recap, one line per server with each rung of its check ladder, then the reasons of rungs that
-    failed or do not apply, what was installed, and for a server that failed, why and how to go on.
+    failed or do not apply.
+  - Then one line per server with its stack, its result, and what it installed, reused from a server that shares its
+    home, or failed of; and the command that goes on with those that failed.
 requirements: [enable in ansible.cfg]
 """
 
+WIDTH = 100  # columns, at most
 MARKS = {"passed": "passed", "failed": "FAILED", "not_applicable": "n/a"}
+COLOURS = {"FAILED": "red", "unreachable": "bright red", "changed": "yellow", "waited": "yellow", "ok": "green"}
 
 
 def table(ladders: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -54,10 +62,53 @@ def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def cause(result: dict[str, Any]) -> str:
-    """Why a task failed: its message, for a loop that of the first item that failed, for a command what it said."""
+    """Why a task failed: its message, for a loop that of the first item that failed, for a command what it said.
+
+    Of a message of several lines those that are not indented: the others explain them, and stand above.
+    """
     failed = next((item for item in result.get("results", []) if item.get("failed")), result)
+    message = str(failed.get("msg", "no message")).strip().splitlines()
+    lines = [line for line in message if line and not line[0].isspace()]
     said = str(failed.get("stderr") or failed.get("stdout") or "").strip().splitlines()[-5:]
-    return " ".join([str(failed.get("msg", "no message")).strip(), *said])
+    return " ".join(" ".join([*lines, *said]).split())
+
+
+def unreachable(message: str) -> str:
+    """Why a server could not be reached, in ssh's own words where it is ssh that failed."""
+    said = [line.strip() for line in re.split(r"(?:via|over) ssh: *", message, maxsplit=1)[-1].splitlines()]
+    said = [line for line in said if line and not line.startswith("Warning: Permanently added")]
+    return " ".join(said[-3:]) or "no message"
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: 48 s, 12 min."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+class Row:
+    """What is known of one server."""
+
+    def __init__(self, stack: str) -> None:
+        self.stack = stack
+        self.changed = False
+        self.installed: list[str] = []
+        self.waits: dict[str, tuple[str, float]] = {}  # role: whom it waits for, since when
+        self.reused: dict[str, list[str]] = {}  # server: roles that it built for this one
+        self.waited = 0.0  # seconds
+        self.failed, self.why = "", ""
+
+    def result(self) -> str:
+        """One word."""
+        waited = "waited" if self.reused and not self.installed else ""
+        return self.failed or waited or ("changed" if self.changed else "ok")
+
+    def notes(self) -> str:
+        """What it installed, reused, or failed of."""
+        notes = [f"installed {', '.join(self.installed)}"] if self.installed else []
+        notes += [f"reused {', '.join(roles)} from {server}" for server, roles in self.reused.items()]
+        if self.waited >= 1:
+            notes.append(f"waited {duration(self.waited)}")
+        return self.why or "; ".join(notes)
 
 
 class CallbackModule(CallbackBase):
@@ -71,47 +122,70 @@ class CallbackModule(CallbackBase):
     def __init__(self) -> None:
         super().__init__()
         self.ladders: dict[str, dict[str, Any]] = {}
-        self.installed: dict[str, list[str]] = {}
-        self.failed: dict[str, str] = {}
+        self.rows: dict[str, Row] = {}
+        self.provisions = False  # whether this is a run that looks up installs, unlike that of another playbook
+
+    def _row(self, result: Any) -> Row:
+        host = result.host
+        stacks = sorted(str(group) for group in host.groups if str(group).startswith("stack_"))
+        return self.rows.setdefault(host.get_name(), Row(" ".join(stacks).replace("stack_", "") or "-"))
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        server, values = result.host.get_name(), result.result
-        if result.task.action == "ladder_report":
+        row, server, values, action = self._row(result), result.host.get_name(), result.result, result.task.action
+        row.changed = row.changed or bool(values.get("changed"))
+        self.provisions = self.provisions or action == "stack_lookup"
+        if action == "ladder_report":
             self.ladders[server] = values["ladder"]
-        elif result.task.action == "install_publish" and values.get("receipt"):
-            self.installed.setdefault(server, []).append(values["msg"])
+        elif action == "install_publish" and values.get("receipt"):
+            row.installed.append(f"{values['receipt']['role']} {values['receipt']['version']}")
+        elif action == "install_begin":
+            role = result.task.args.get("role", values.get("role", ""))
+            if values.get("held_by"):
+                row.waits.setdefault(role, (values["held_by"].get("host", "?"), time.monotonic()))
+            elif role in row.waits and not values.get("build"):
+                whom, since = row.waits.pop(role)
+                row.reused.setdefault(whom, []).append(role)
+                row.waited += time.monotonic() - since
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        server, values = result.host.get_name(), result.result
-        self.failed[server] = cause(values)
+        if ignore_errors:
+            return
+        row, values = self._row(result), result.result
+        row.failed, row.why = "FAILED", f"{cause(values)} [{result.task.get_name()}]"
         if result.task.action == "ladder_report":
-            self.ladders[server] = values["ladder"]
-            self.failed[server] = "its check ladder did, see above"
+            self.ladders[result.host.get_name()] = values["ladder"]
+            row.why = "its check ladder did, see above"
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        self.failed[result.host.get_name()] = "not reachable: " + str(result.result.get("msg", ""))
+        row = self._row(result)
+        row.failed, row.why = "unreachable", unreachable(str(result.result.get("msg", "")))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        # In the order of the play recap, not in that of arrival.
+        self.ladders, self.rows = dict(sorted(self.ladders.items())), dict(sorted(self.rows.items()))
         if any(self.ladders.values()):  # in check mode, before a first run, there is none to show
             self._print_ladders()
-        for server, lines in self.installed.items():
-            self._display.display(f"{server}: " + "; ".join(lines))
-        if self.failed:
-            for server, why in self.failed.items():
-                self._wrapped(f"{server} failed: ", why, "red")
-            self._display.display(f"After mending it: the same command with --limit {','.join(self.failed)}")
+        failed = [server for server, row in self.rows.items() if row.failed]
+        if failed or self.provisions:
+            self._print_servers()
+        if failed:
+            self._print_resume(failed)
 
-    def _wrapped(self, start: str, text: str, colour: str | None = None) -> None:
-        width = min(shutil.get_terminal_size().columns, 120)
+    @staticmethod
+    def _width() -> int:
+        return min(shutil.get_terminal_size().columns, WIDTH)
+
+    def _wrapped(self, start: str, text: str, colour: str | None = None, indent: str = "  ") -> None:
         self._display.display(
             textwrap.fill(
                 " ".join(text.split()),
-                width,
+                self._width(),
                 initial_indent=start,
-                subsequent_indent="  ",
+                subsequent_indent=indent,
                 break_long_words=False,
                 break_on_hyphens=False,
-            ),
+            )
+            or start.rstrip(),
             color=colour,
         )
 
@@ -125,3 +199,21 @@ class CallbackModule(CallbackBase):
             self._display.display(line.rstrip(), color=worst)
         for servers, why in reasons(self.ladders):
             self._wrapped(f"{servers}: ", why)
+
+    def _print_servers(self) -> None:
+        cells = [("server", "stack", "result")]
+        cells += [(server, row.stack, row.result()) for server, row in self.rows.items()]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        self._display.banner("SERVERS")
+        notes = ["", *(row.notes() for row in self.rows.values())]
+        for row, note in zip(cells, notes, strict=True):
+            line = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=True))
+            self._wrapped(line, note, COLOURS.get(row[2]), indent=" " * min(len(line), 40))
+
+    def _print_resume(self, servers: list[str]) -> None:
+        command = resume(sys.argv, servers)
+        self._display.display(f"{len(servers)} of {len(self.rows)} servers failed. When it is mended, in this folder:")
+        for line in shown(command, self._width() - 2):
+            self._display.display(f"  {line}")
+        if any(HIDDEN in word for word in command):
+            self._display.display(f"{HIDDEN} stands for what looks like a secret and is not shown: put it back.")

@@ -57,6 +57,11 @@ def holder_of(run: dict[str, Any]) -> dict[str, Any]:
     return {**run, "server": socket.gethostname()}
 
 
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two are one holder: a run, on a server."""
+    return bool(one) and all(one.get(key) == other.get(key) for key in ("run", "server"))
+
+
 def lease_path(prefix: str, role: str, digest: str) -> str:
     """Path of the lease of one install."""
     return os.path.join(prefix, "var", "lease", f"{role}-{digest}.json")
@@ -80,7 +85,7 @@ def acquire(path: str, holder: dict[str, Any], dead: str = "") -> dict[str, Any]
             except FileNotFoundError:
                 continue
             other: dict[str, Any] = read_json(path)
-            if other == holder:
+            if same(other, holder):
                 os.utime(path)
                 return {}
             if other and age <= STALE and other.get("run") != dead:
@@ -106,7 +111,7 @@ def beat(folder: str, holder: dict[str, Any]) -> None:
     """Renew the heartbeat of every lease in `folder` that is the holder's. No such folder is fine."""
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         path = os.path.join(folder, name)
-        if read_json(path) == holder:
+        if same(read_json(path), holder):
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
 

@@ -71,7 +71,7 @@ def main() -> None:
         glibc=" ".join(platform.libc_ver()).strip(),
     )
     try:
-        if read_json(lease) != holder:
+        if not stack_lease.same(read_json(lease), holder):
             raise StackError(
                 f"{role} is not published: its build took so long without a sign of life that another run took it "
                 "over. Run the same command again; it waits for that run or goes on from it."

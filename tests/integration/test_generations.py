@@ -218,11 +218,11 @@ def test_only_what_is_broken_is_rebuilt(lab: Lab) -> None:
     [tool] = lab.prefix.glob("opt/tool/1.0-*")
     before = lab.published()
     damage(tool, [*DAMAGE.values()], 50)
-    assert "tool 1.0 published" in lab.install("1.0")
+    assert "installed tool 1.0" in lab.install("1.0")
     repaired = lab.published()
     assert {name for name in before if repaired[name] != before[name]} == {"1.0"}
     damage(tool, [flip], 50)
-    assert "tool 1.0 published" in lab.install("1.0", "-e", "stack_deep=true")
+    assert "installed tool 1.0" in lab.install("1.0", "-e", "stack_deep=true")
     assert {name for name in before if lab.published()[name] != repaired[name]} == {"1.0"}
     assert lab.current() == "generations/3"
 

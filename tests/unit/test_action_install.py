@@ -30,7 +30,7 @@ def lease(tmp_path: Path) -> Path:
 def hold(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     """A lease of another run."""
     holder = {**this_run(), "server": "gpu2", **changes}
-    holder["run"] = "another"
+    holder |= {"run": "another", "host": "gpu2.example.org"}
     lease(tmp_path).parent.mkdir(parents=True)
     (tmp_path / "prefix/.stack.json").write_text('{"stack": "mine"}')
     lease(tmp_path).write_text(json.dumps(holder))
@@ -69,7 +69,7 @@ def test_a_living_or_unknown_run_is_waited_for_and_that_is_said(tmp_path: Path, 
     beginning = begin(tmp_path)
     assert beginning.run()["held_by"] == holder
     (said,) = beginning.shown
-    assert said == "[gpu1] base: gpu2 is building it in this shared prefix; waiting for that"
+    assert said == "[gpu1] base: gpu2.example.org is building it in this shared prefix; waiting for that"
 
 
 # --- ladder_report ----------------------------------------------------------------------------------------------------

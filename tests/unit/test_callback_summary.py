@@ -1,4 +1,4 @@
-"""The table at the end of a run, and why a server failed."""
+"""The last screen of a run: ladders, results, why a server failed, and how to go on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stack_summary import CallbackModule, cause, reasons, table
+from stack_summary import CallbackModule, cause, duration, reasons, table, unreachable
 
 
 def rung(name: str, status: str = "passed", reason: str = "", check: dict[str, str] | None = None) -> dict[str, Any]:
@@ -65,11 +65,41 @@ def test_a_ladder_that_passed_has_no_reasons() -> None:
             "non-zero return code warning gcc: not found",
         ),
         ({"msg": "failed", "stdout": "said", "stderr": ""}, "failed said"),
+        (
+            {"msg": "No.\nSTOP  disk: Full\n      Cause  Much.\n\nSTOP  glibc: Old"},
+            "No. STOP disk: Full STOP glibc: Old",
+        ),
         ({"msg": "One or more items failed", "results": [{"msg": "fine"}, {"failed": True, "msg": "a cut"}]}, "a cut"),
     ],
 )
 def test_the_cause_is_what_a_person_can_act_on(result: dict[str, Any], why: str) -> None:
     assert cause(result) == why
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        (
+            'Task failed: Data could not be sent to remote host "gpu8". Make sure this host can be reached over ssh: '
+            "ssh: connect to host 10.0.0.8 port 22: Connection refused",
+            "ssh: connect to host 10.0.0.8 port 22: Connection refused",
+        ),
+        (
+            "Failed to connect to the host via ssh: Warning: Permanently added 'gpu2' to the list of known hosts.\n"
+            "alice@gpu2: Permission denied (publickey).\n",
+            "alice@gpu2: Permission denied (publickey).",
+        ),
+        ("Invalid/incorrect password", "Invalid/incorrect password"),
+        ("", "no message"),
+    ],
+)
+def test_an_unreachable_server_is_shown_with_the_reason_that_ssh_gives(message: str, why: str) -> None:
+    assert unreachable(message) == why
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (1800, "30 min")])
+def test_durations_are_for_people(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 class Terminal:
@@ -84,60 +114,120 @@ class Terminal:
         self.lines += text.splitlines()
 
     def feed(self, event: str, server: str, action: str = "command", **values: Any) -> None:
-        host, task = SimpleNamespace(get_name=lambda: server), SimpleNamespace(action=action)
+        host = SimpleNamespace(get_name=lambda: server, groups=["all", "stack_mine"])
+        task = SimpleNamespace(action=action, args={}, get_name=lambda: "caffe2 : Do it")
         getattr(self.callback, f"v2_{event}")(SimpleNamespace(host=host, task=task, result=values))
+
+    def ok(self, server: str, action: str, **values: Any) -> None:
+        self.feed("runner_on_ok", server, action, **values)
 
     def end(self) -> list[str]:
         self.callback.v2_playbook_on_stats(None)
         return self.lines
 
 
-def test_a_good_run_shows_ladders_and_what_was_installed() -> None:
-    terminal = Terminal()
-    terminal.feed("runner_on_ok", "gpu1", "install_publish", receipt={"role": "caffe2"}, msg="caffe2 1.0 published")
-    terminal.feed("runner_on_ok", "gpu1", "ladder_report", ladder=GOOD)
-    lines = terminal.end()
-    assert lines[:3] == ["CHECK LADDER", "server  files   operator", "gpu1    passed  n/a"]
-    assert "gpu1: caffe2 1.0 published" in lines
-    assert not any("failed" in line for line in lines)
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Of a person who typed a command with a limit."""
+    typed = ["/opt/bin/ansible-playbook", "-i", "my inventory", "site.yml", "--limit", "all", "-e", "a=1"]
+    monkeypatch.setattr("sys.argv", typed)
+    monkeypatch.setenv("COLUMNS", "300")
+    return Terminal()
 
 
-@pytest.mark.parametrize("action", ["ansible.builtin.debug", "stack_lookup"])
-def test_a_run_that_did_nothing_shows_nothing(action: str) -> None:
-    terminal = Terminal()
-    terminal.feed("runner_on_ok", "gpu1", action, changed=False)
-    assert terminal.end() == []
-
-
-def test_a_ladder_that_was_not_climbed_is_no_table() -> None:
-    terminal = Terminal()
-    terminal.feed("runner_on_ok", "gpu1", "ladder_report", ladder={})
-    assert terminal.end() == []
-
-
-def test_a_server_that_failed_is_shown_with_its_cause_and_how_to_go_on() -> None:
-    terminal = Terminal()
-    terminal.feed("runner_on_failed", "gpu1", msg="No space below /data.")
-    terminal.feed("runner_on_unreachable", "gpu2", msg="Connection timed out")
+def test_a_good_run_shows_ladders_and_what_was_installed(terminal: Terminal) -> None:
+    terminal.ok("gpu1", "stack_lookup")
+    published = {"role": "caffe2", "version": "1.0"}
+    terminal.ok("gpu1", "install_publish", receipt=published, changed=True)
+    terminal.ok("gpu1", "ladder_report", ladder=GOOD)
     assert terminal.end() == [
-        "gpu1 failed: No space below /data.",
-        "gpu2 failed: not reachable: Connection timed out",
-        "After mending it: the same command with --limit gpu1,gpu2",
+        "CHECK LADDER",
+        "server  files   operator",
+        "gpu1    passed  n/a",
+        "gpu1: operator n/a: no GPU",
+        "SERVERS",
+        "server  stack  result",
+        "gpu1    mine   changed  installed caffe2 1.0",
     ]
 
 
-def test_a_ladder_that_failed_is_in_the_table() -> None:
-    terminal = Terminal()
+def test_a_server_that_waited_names_whom_it_waited_for(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([10.0, 20.0, 100.0, 1000.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    terminal.ok("gpu2", "stack_lookup")
+    for role in ("conda", "caffe2"):
+        terminal.ok("gpu2", "install_begin", role=role, build=False, held_by={"host": "gpu1"})
+    for role in ("conda", "caffe2"):
+        terminal.ok("gpu2", "install_begin", role=role, build=False)
+    terminal.ok("gpu2", "generation", changed=True)
+    assert terminal.end()[-1] == "gpu2    mine   waited  reused conda, caffe2 from gpu1; waited 18 min"
+
+
+def test_a_server_that_took_over_is_not_one_that_waited(terminal: Terminal) -> None:
+    terminal.ok("gpu2", "stack_lookup")
+    terminal.ok("gpu2", "install_begin", role="caffe2", build=False, held_by={"host": "gpu1"})
+    terminal.ok("gpu2", "install_begin", role="caffe2", build=True, changed=True)
+    terminal.ok("gpu2", "install_publish", receipt={"role": "caffe2", "version": "1.0"}, changed=True)
+    assert terminal.end()[-1] == "gpu2    mine   changed  installed caffe2 1.0"
+
+
+def test_a_run_that_changed_nothing_says_ok(terminal: Terminal) -> None:
+    terminal.ok("gpu1", "stack_lookup", changed=False)
+    assert terminal.end() == ["SERVERS", "server  stack  result", "gpu1    mine   ok"]
+
+
+@pytest.mark.parametrize("action", ["ansible.builtin.debug", "generation_info"])
+def test_a_run_of_another_playbook_shows_nothing(terminal: Terminal, action: str) -> None:
+    terminal.ok("gpu1", action, changed=False)
+    assert terminal.end() == []
+
+
+def test_a_ladder_that_was_not_climbed_is_no_table(terminal: Terminal) -> None:
+    terminal.ok("gpu1", "ladder_report", ladder={})
+    assert terminal.end() == []
+
+
+def test_a_server_that_failed_is_shown_with_its_cause_and_the_command_to_go_on(terminal: Terminal) -> None:
+    terminal.feed("runner_on_failed", "gpu1", msg="No space below /data.")
+    terminal.feed("runner_on_unreachable", "gpu2", msg="Connection timed out")
+    terminal.ok("gpu3", "stack_lookup")
+    assert terminal.end() == [
+        "SERVERS",
+        "server  stack  result",
+        "gpu1    mine   FAILED       No space below /data. [caffe2 : Do it]",
+        "gpu2    mine   unreachable  Connection timed out",
+        "gpu3    mine   ok",
+        "2 of 3 servers failed. When it is mended, in this folder:",
+        "  /opt/bin/ansible-playbook -i 'my inventory' site.yml -e a=1 --limit gpu1,gpu2",
+    ]
+
+
+def test_a_failure_that_is_ignored_is_none(terminal: Terminal) -> None:
+    terminal.callback.v2_runner_on_failed(SimpleNamespace(), ignore_errors=True)
+    assert terminal.end() == []
+
+
+def test_a_ladder_that_failed_is_in_the_table(terminal: Terminal) -> None:
     terminal.feed("runner_on_failed", "gpu1", "ladder_report", msg="The check ladder failed.", ladder=BAD)
     lines = terminal.end()
     assert "gpu1    passed  FAILED" in lines
-    assert any(line.startswith("gpu1 failed: ") for line in lines)
+    assert "gpu1    mine   FAILED  its check ladder did, see above" in lines
 
 
-def test_long_causes_are_wrapped_without_breaking_commands() -> None:
-    terminal = Terminal()
-    command = "/very/long/path/" + "x" * 150
-    terminal.feed("runner_on_failed", "gpu1", msg=f"Cause {'word ' * 40}. Run {command}")
+def test_no_line_is_wider_than_100_columns_but_a_long_word(terminal: Terminal) -> None:
+    path = "/very/long/path/" + "x" * 150
+    servers = [f"server{number}" for number in range(7)]
+    for server in servers:
+        terminal.feed("runner_on_failed", server, msg=f"Cause {'word ' * 40}. Run {path}")
     lines = terminal.end()
-    assert len(lines) > 2
-    assert f"  {command}" in lines
+    assert {line.strip() for line in lines if len(line) > 100} == {path}
+    assert lines[-2].endswith(" \\")
+    assert lines[-1].strip() == f"--limit {','.join(servers)}"
+
+
+def test_a_secret_of_the_command_is_not_shown(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["ansible-playbook", "site.yml", "-e", "proxy_password=hunter2"])
+    terminal.feed("runner_on_unreachable", "gpu2", msg="Connection timed out")
+    lines = terminal.end()
+    assert "  ansible-playbook site.yml -e proxy_password=HIDDEN --limit gpu2" in lines
+    assert lines[-1] == "HIDDEN stands for what looks like a secret and is not shown: put it back."
