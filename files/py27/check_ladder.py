@@ -308,42 +308,53 @@ def defining_file(library, symbol):
     return os.path.realpath(found.file.decode('utf-8'))
 
 
-def caffe2_libraries(stack):
-    """Folder of Caffe2's own libraries: in the wheel beside torch, else (conda, source) in the environment's lib."""
+def caffe2_library(stack):
+    """Path of the library that holds Caffe2 for GPUs: libcaffe2_gpu.so, and since torch 1.2 libtorch.so.
+
+    It lies in the wheel beside torch, else (conda, source) in the environment's lib. Torch 1.0 and 1.1 have both, and
+    there libtorch.so holds nothing of Caffe2.
+    """
     folders = [stack.path('caffe2', 'lib', 'python2.7', 'site-packages', 'torch', 'lib'), stack.path('caffe2', 'lib')]
-    for folder in folders:
-        if os.path.isfile(os.path.join(folder, 'libcaffe2_gpu.so')):
-            return folder
-    raise Failed('libcaffe2_gpu.so is neither in %s nor in %s' % tuple(folders))
+    paths = [os.path.join(folder, name) for name in ('libcaffe2_gpu.so', 'libtorch.so') for folder in folders]
+    for path in paths:
+        if os.path.isfile(path):
+            return path
+    raise Failed('neither libcaffe2_gpu.so nor libtorch.so is in %s or in %s' % tuple(folders))
+
+
+def operator_library_path(stack):
+    """Path of the library of Detectron's operators, which lies beside Caffe2's own."""
+    return os.path.join(os.path.dirname(caffe2_library(stack)), OPERATOR_LIBRARY)
 
 
 @check('linkage', 'caffe2', process='caffe2_linkage')
 def caffe2_gpu_library(stack):
-    path = os.path.join(caffe2_libraries(stack), 'libcaffe2_gpu.so')
+    path = caffe2_library(stack)
+    title = os.path.basename(path)
     library = ctypes.CDLL(path)
     needed = [name for name in elf_dynamic(path)['needed'] if name.startswith(('libcudnn', 'libnccl'))]
     own = [symbol for symbol in ('cudnnCreate', 'ncclAllReduce')
            if defining_file(library, symbol) == os.path.realpath(path)]
     if len(own) == 2 and not needed:
-        return 'static: cuDNN and NCCL are inside libcaffe2_gpu.so, which needs neither from outside'
+        return 'static: cuDNN and NCCL are inside %s, which needs neither from outside' % title
     if own:
-        raise Failed('libcaffe2_gpu.so defines %s, and needs %s' % (
-            ' and '.join(own), ' and '.join(needed) or 'neither libcudnn nor libnccl'))
+        raise Failed('%s defines %s, and needs %s' % (
+            title, ' and '.join(own), ' and '.join(needed) or 'neither libcudnn nor libnccl'))
     if 'nvidia_libs' not in stack.installs:
-        raise NotApplicable('libcaffe2_gpu.so needs %s, but no nvidia_libs were given' % ' and '.join(needed))
+        raise NotApplicable('%s needs %s, but no nvidia_libs were given' % (title, ' and '.join(needed)))
     bound = [name for name in mapped_files() if os.path.basename(name).startswith(('libcudnn.so', 'libnccl.so'))]
     foreign = [name for name in bound if not is_inside(name, [stack.path('nvidia_libs')])]
     if foreign or not bound:
-        raise Failed('libcaffe2_gpu.so is bound to %s, not to the stack\'s cuDNN and NCCL' % (
-            ' and '.join(foreign) or 'none'), stack.activation)
+        raise Failed('%s is bound to %s, not to the stack\'s cuDNN and NCCL' % (
+            title, ' and '.join(foreign) or 'none'), stack.activation)
     return 'dynamic: bound to %s' % ' and '.join(bound)
 
 
 @check('linkage', 'caffe2', process='caffe2_linkage')
 def operator_library_needs(stack):
-    path = os.path.join(caffe2_libraries(stack), OPERATOR_LIBRARY)
+    path = operator_library_path(stack)
     ctypes.CDLL(path)
-    foreign = [name for name in mapped_files() if re.match(r'libc10|libcaffe2|libcudart', os.path.basename(name))
+    foreign = [name for name in mapped_files() if re.match(r'libc10|libcaffe2|libtorch|libcudart', os.path.basename(name))
                and not is_inside(name, [stack.path('caffe2')])]
     if foreign:
         raise Failed('%s is bound to %s, outside the stack' % (OPERATOR_LIBRARY, ' and '.join(foreign)),
@@ -423,12 +434,29 @@ def all_capabilities(modules):
     return [sorted(set(one for key in modules for one in key[kind]), key=version) for kind in (0, 1)]
 
 
+def reached_by_all(*libraries):
+    """`all_capabilities` of several libraries that work together: those that each of them reaches, by each kind."""
+    named = [all_capabilities(modules) for modules in libraries]
+
+    def are_reached(kind, one):
+        return all(any(version(low) <= one and (kind or version(low)[0] == one[0]) for low in lists[kind])
+                   for lists in named)
+
+    return [sorted(set(one for lists in named for one in lists[kind] if are_reached(kind, version(one))), key=version)
+            for kind in (0, 1)]
+
+
 def gpu_code_sentence(path, modules):
     """`gpu_modules` in words."""
     code, ptx = all_capabilities(modules)
     return '%s: machine code for %s; %s' % (
         os.path.basename(path), ', '.join(code) or 'no GPU', 'PTX for %s in %d of %d modules' % (
             ', '.join(ptx), sum(modules[key] for key in modules if key[1]), sum(modules.values())) if ptx else 'no PTX')
+
+
+def gpu_code_sentences(stack, paths):
+    """`gpu_code_sentence` of each path, in one line."""
+    return '; '.join(gpu_code_sentence(path, stack.gpu_code(path)) for path in paths)
 
 
 def reach(code, ptx):
@@ -442,24 +470,24 @@ def reach(code, ptx):
 @check('linkage', 'nvidia_libs')
 def nvidia_gpu_code(stack):
     paths = [stack.path('nvidia_libs', 'lib64', name) for name in ('libcudnn.so.7', 'libnccl.so.2')]
-    return '; '.join(gpu_code_sentence(path, stack.gpu_code(path)) for path in paths)
+    return gpu_code_sentences(stack, paths)
 
 
 @check('linkage', 'caffe2')
 def caffe2_gpu_code(stack):
-    """The lock's list, by which preflight warns before anything is installed, is true."""
-    path = os.path.join(caffe2_libraries(stack), 'libcaffe2_gpu.so')
-    modules = stack.gpu_code(path)
-    code, ptx = all_capabilities(modules)
-    found, locked = gpu_code_sentence(path, modules), stack.expect.get('compute_capabilities')
+    """The lock's list, by which preflight warns before anything is installed, is true of all that Detectron runs."""
+    paths = [caffe2_library(stack), operator_library_path(stack)]
+    found, locked = gpu_code_sentences(stack, paths), stack.expect.get('compute_capabilities')
     if not locked:
         return found
+    code, ptx = reached_by_all(*map(stack.gpu_code, paths))
     locked_code, locked_ptx = [[str(one) for one in locked.get(kind, [])] for kind in ('code', 'ptx')]
     invented = set(locked_code) - set(code) or set(locked_ptx) - set(ptx)
     if invented or reach(locked_code, locked_ptx) != reach(code, ptx):
-        raise Failed('%s, but the lock says machine code for %s and PTX for %s' % (
-            found, ', '.join(locked_code) or 'no GPU', ', '.join(locked_ptx) or 'no GPU'),
-            'write what the library holds into requirements.compute_capabilities of the stack\'s lock')
+        served, claimed = ['machine code for %s and PTX for %s' % (', '.join(one) or 'no GPU', ', '.join(other) or 'no GPU')
+                           for one, other in ((code, ptx), (locked_code, locked_ptx))]
+        raise Failed('%s; so both have %s, but the lock says %s' % (found, served, claimed),
+                     'write what both have into requirements.compute_capabilities of the stack\'s lock')
     return '%s; the lock agrees' % found
 
 
@@ -666,7 +694,7 @@ def operators(stack):
     """Caffe2's operators, and those of Detectron that the same wheel or package brings."""
     from caffe2.python import dyndep, workspace
     before = len(workspace.RegisteredOperators())
-    dyndep.InitOpsLibrary(str(os.path.join(caffe2_libraries(stack), OPERATOR_LIBRARY)))
+    dyndep.InitOpsLibrary(str(operator_library_path(stack)))
     return count_operators(stack, before)
 
 
@@ -908,13 +936,12 @@ def predict(capability, operators, caffe2, libraries=()):
 
 def predictions(stack):
     """[Prediction] for the stack's GPUs."""
-    folder = caffe2_libraries(stack)
-    caffe2 = os.path.join(folder, 'libcaffe2_gpu.so')
-    folders = [folder, stack.path('caffe2', 'lib')]
+    caffe2 = caffe2_library(stack)
+    folders = [os.path.dirname(caffe2), stack.path('caffe2', 'lib')]
     folders += [stack.path('nvidia_libs', 'lib64')] if 'nvidia_libs' in stack.installs else []
     needed = [os.path.join(place, name) for name in elf_dynamic(caffe2)['needed']
               if name.startswith(('libcudnn', 'libcublas')) for place in folders]
-    code = [stack.gpu_code(path) for path in [os.path.join(folder, OPERATOR_LIBRARY), caffe2]
+    code = [stack.gpu_code(path) for path in [operator_library_path(stack), caffe2]
             + [path for path in needed if os.path.isfile(path)]]
     return [predict(gpu['compute_capability'], code[0], code[1], code[2:]) for gpu in stack.gpus]
 
@@ -956,7 +983,7 @@ def driver(stack):
 @check('predicted', 'caffe2', process='predicted', gpus=1)
 def compute_capability(stack):
     found = predictions(stack)
-    code, _ = all_capabilities(stack.gpu_code(os.path.join(caffe2_libraries(stack), 'libcaffe2_gpu.so')))
+    code, _ = reached_by_all(stack.gpu_code(caffe2_library(stack)), stack.gpu_code(operator_library_path(stack)))
     sentences = '; '.join(predicted_sentence(gpu, one, code) for gpu, one in zip(stack.gpus, found))
     if not all(one.operators and one.libraries for one in found):
         fit = 'a GPU of compute capability %s to %d.x, or ' % (code[0], version(code[-1])[0]) if code else ''

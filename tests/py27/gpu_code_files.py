@@ -48,10 +48,16 @@ OWN = fat_binary((MACHINE_CODE, 35), (PTX, 50), (MACHINE_CODE, 50), (MACHINE_COD
 LIBRARY = fat_binary(*[(MACHINE_CODE, one) for one in (35, 50, 60, 61, 70)])
 
 
-def caffe2_install(folder: Path, *modules: bytes, needed: tuple[str, ...] = ()) -> Path:
+def caffe2_install(
+    folder: Path,
+    *modules: bytes,
+    operators: bytes = OWN,
+    needed: tuple[str, ...] = (),
+    library: str = "libcaffe2_gpu.so",
+) -> Path:
     """What the ladder reads of an install of Caffe2 (from a wheel)."""
     libraries = folder / "lib" / "python2.7" / "site-packages" / "torch" / "lib"
     libraries.mkdir(parents=True)
-    (libraries / "libcaffe2_gpu.so").write_bytes(elf(*modules, needed=needed))
-    (libraries / "libcaffe2_detectron_ops_gpu.so").write_bytes(elf(OWN))
+    (libraries / library).write_bytes(elf(*modules, needed=needed))
+    (libraries / "libcaffe2_detectron_ops_gpu.so").write_bytes(elf(operators))
     return folder

@@ -115,6 +115,7 @@ def test_the_locks_wheel_holds_what_the_lock_says(ladder: ModuleType, tmp_path: 
         assert time.monotonic() - started < 2
         assert found["detail"] == (
             "libcaffe2_gpu.so: machine code for 3.5, 3.7, 5.0, 6.0, 6.1, 7.0; PTX for 5.0 in 309 of 841 modules; "
+            "libcaffe2_detectron_ops_gpu.so: machine code for 3.5, 5.0, 6.0, 7.0; PTX for 5.0 in 12 of 12 modules; "
             "the lock agrees"
         )
         operators = ladder.gpu_modules(str(libraries / ladder.OPERATOR_LIBRARY))
@@ -149,6 +150,31 @@ def test_a_lock_that_says_otherwise_fails(
     if status == "failed":
         assert "but the lock says machine code for" in found["reason"]
         assert "requirements.compute_capabilities" in found["remedy"]
+
+
+def test_a_gpu_counts_only_where_caffe2_and_detectrons_operators_both_have_code(
+    ladder: ModuleType, tmp_path: Path
+) -> None:
+    # As torch 1.4: the cuDNN and cuBLAS inside have code for 3.5, but all that is Caffe2's own begins with 3.7.
+    own = fat_binary((MACHINE_CODE, 37), (PTX, 37), (MACHINE_CODE, 70), (MACHINE_CODE, 75))
+    inside = fat_binary(*[(MACHINE_CODE, one) for one in (35, 50, 70, 75)])
+    install = caffe2_install(tmp_path, own, inside, operators=own, library="libtorch.so")
+    for code, status in ((["3.7", "7.0", "7.5"], "passed"), (["3.5", "3.7", "7.0"], "failed"), (["3.7"], "failed")):
+        expect = {"compute_capabilities": {"code": code, "ptx": ["3.7"]}}
+        found = run(ladder, "caffe2_gpu_code", ladder.Stack({"caffe2": str(install)}, expect=expect))
+        assert found["status"] == status, found
+    assert "both have machine code for 3.7, 7.0, 7.5 and PTX for 3.7, but the lock says" in found["reason"]
+
+
+def test_caffe2_is_found_where_each_torch_has_it(ladder: ModuleType, tmp_path: Path) -> None:
+    since_12 = caffe2_install(tmp_path / "1.2", OWN, library="libtorch.so")
+    before = caffe2_install(tmp_path / "1.0", OWN)
+    libraries = before / "lib/python2.7/site-packages/torch/lib"
+    (libraries / "libtorch.so").write_bytes(elf())  # there it holds nothing of Caffe2
+    found = [ladder.caffe2_library(ladder.Stack({"caffe2": str(install)})) for install in (since_12, before)]
+    assert [Path(path).name for path in found] == ["libtorch.so", "libcaffe2_gpu.so"]
+    with pytest.raises(ladder.Failed, match=r"neither libcaffe2_gpu\.so nor libtorch\.so is in "):
+        ladder.caffe2_library(ladder.Stack({"caffe2": str(tmp_path)}))
 
 
 # --- predicting ---
