@@ -13,8 +13,10 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+import yaml  # noqa: E402
 from ansible.errors import AnsibleActionFail  # noqa: E402
-from ansible.module_utils.lock_text import Gap, filled, gaps  # noqa: E402
+from ansible.module_utils.lock_conda import find_closure  # noqa: E402
+from ansible.module_utils.lock_text import Gap, filled, gaps, without  # noqa: E402
 from ansible.module_utils.lock_values import Files, Repositories  # noqa: E402
 from ansible.module_utils.parsing.convert_bool import boolean  # noqa: E402
 from ansible.module_utils.stack_fetch import NO_ANSWER, Upstream  # noqa: E402
@@ -43,9 +45,9 @@ class ActionModule(ActionBase):
             return self._said([f"{lock} lacks nothing."], changed=False, lock="")
         if self._task.check_mode:
             return self._said([f"{gap.name} lacks {', '.join(gap.lacks)}." for gap in lacking], changed=True, lock="")
-        found, report, unknown = self._found(lacking, given)
+        found, removed, report, unknown = self._found(lacking, yaml.safe_load(text)["stack_lock"], given)
         result: dict[str, Any] = {"changed": False, "report": report, "lock": ""}
-        completed = filled(text, found)
+        completed = without(filled(text, found), removed)
         if completed != text:
             target = lock if boolean(given.get("write", False)) else lock.with_name(f"{lock.name}.new")
             written = _write(target, completed, like=lock)
@@ -63,18 +65,29 @@ class ActionModule(ActionBase):
             result |= {"failed": True, "msg": f"{lock} still lacks what could not be found. {' '.join(unknown)}"}
         return result
 
-    def _found(self, lacking: list[Gap], given: dict[str, Any]) -> tuple[Found, list[str], list[str]]:
-        """What was found, a line about each, and a sentence for each that could not be found."""
+    def _found(
+        self, lacking: list[Gap], lock: dict[str, Any], given: dict[str, Any]
+    ) -> tuple[Found, list[str], list[str], list[str]]:
+        """What was found, what it makes needless, a line about each, and a sentence for each that was not found."""
         mirror = Path(given["mirror"]).expanduser()
         upstream = Upstream(given.get("pypi_index", ""), given.get("debian_mirror", ""))
         files, repositories = Files(mirror, upstream, self._show), Repositories(mirror)
         found: Found = []
+        removed: list[str] = []
         report, unknown = [], []
         for gap in lacking:
             wanted = tuple(key for key in gap.lacks if key not in ("licence", "source"))
             if len(wanted) < len(gap.lacks):
                 unknown.append(f"{gap.name}: write its {', '.join(set(gap.lacks) - set(wanted))}; nothing tells it.")
             try:
+                if "specs" in gap.values:
+                    values, lines, twice = find_closure(lock, files)
+                    found.append((gap, values))
+                    removed += [f"caffe2.packages[{number}]" for number in twice]
+                    report += self._shown_lines([f"{gap.name}: {line}." for line in lines])
+                    if untold := [entry["filename"] for entry in values["inputs"] if entry["licence"] is None]:
+                        unknown.append(f"{gap.name}: write the licence of {', '.join(untold)}; no channel tells it.")
+                    continue
                 if "repository" in gap.values:
                     values, word = repositories.find(gap.values, wanted, gap.where.rpartition(".")[2])
                 elif wanted:
@@ -86,14 +99,17 @@ class ActionModule(ActionBase):
                 continue
             values = {key: values[key] for key in wanted}
             found.append((gap, values))
-            report.append(f"{gap.name}: {', '.join(f'{key} {value}' for key, value in values.items())}; {word}.")
-            self._display.display(report[-1])
-        return found, report, unknown
+            line = f"{gap.name}: {', '.join(f'{key} {value}' for key, value in values.items())}; {word}."
+            report += self._shown_lines([line])
+        return found, removed, report, unknown
 
     def _said(self, report: list[str], **result: Any) -> dict[str, Any]:
-        for line in report:
+        return {"report": self._shown_lines(report), **result}
+
+    def _shown_lines(self, lines: list[str]) -> list[str]:
+        for line in lines:
             self._display.display(line)
-        return {"report": report, **result}
+        return lines
 
     def _show(self, name: str, have: int, size: int) -> None:
         now = time.monotonic()

@@ -10,16 +10,7 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from ansible.module_utils.stack_installs import digest  # noqa: E402
-
-
-def built_key(recipe: dict[str, Any]) -> str:
-    """Identity of a built artifact: digest over its recipe's name and version and the sums of its inputs.
-
-    `recipe`: {"name": str, "version": int, "inputs": [{"filename": str, "sha256": str}, ...]}.
-    """
-    sums = sorted((item["filename"], item["sha256"]) for item in recipe["inputs"])
-    return str(digest({"name": recipe["name"], "version": recipe["version"], "inputs": sums}))
+from ansible.module_utils.stack_installs import built_key, digest  # noqa: E402
 
 
 def pip_requirements(packages: list[dict[str, Any]], files: dict[str, str]) -> str:

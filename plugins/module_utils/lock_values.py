@@ -111,6 +111,29 @@ class Files:
             word = _beside(url, path) or _one_download(url)
         return {"filename": filename, "sha256": path.parent.name, "size": size}, word
 
+    def find_in_channel(self, url: str, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+        """(file of a lock, whose word its sum is) of a conda package, which its channel's index describes as `record`.
+
+        Afterwards the mirror has it. Raises StackError and NO_ANSWER as `find` does.
+        """
+        filename = urllib.parse.unquote(posixpath.basename(url))
+        stated = str(record.get("sha256") or "")
+        path, _url = self._kept(filename, stated) or self._fetch(filename, [url], stated)
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            md5 = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        for what, actual in (("size", size), ("md5", md5)):
+            if record.get(what) not in (None, actual):
+                raise StackError(f"its {what} is {actual}, but its channel states {record[what]}")
+        if stated:
+            word = "its channel states the same sha256"
+        elif record.get("md5"):
+            word = "computed from one download; its channel states the same md5"
+        else:
+            word = _one_download(url)
+        entry = {"filename": filename, "source": "url", "urls": [url], "sha256": path.parent.name, "size": size}
+        return {**entry, "licence": record.get("license") or None}, word
+
     def _published(self, entry: dict[str, Any]) -> tuple[str, list[str], str]:
         """(filename, addresses, sha256 stated by the publisher or "") of a file."""
         filename = entry.get("filename")

@@ -24,6 +24,7 @@ RECEIPT = "receipt.json"
 MANIFEST = "manifest.json"
 MARKER = ".stack.json"
 SCHEMA = 1
+CLOSURE = ("packages", "inputs")  # of a conda channel with specs: all that conda installs for them, and its files
 OLD = 24 * 3600.0  # seconds: no build takes as long
 
 Manifest = dict[str, list[Any]]
@@ -66,6 +67,8 @@ def unpinned(data: Any) -> list[str]:
                 f"{name} in the lock needs all of filename, sha256, size (bytes) and licence; "
                 "playbooks/lock.yml finds all but the licence."
             )
+        if "specs" in entry and any(entry.get(key) is None for key in CLOSURE):
+            unknown.append(f"{' and '.join(entry['specs'])}, and of all that conda installs with it,")
         if not re.fullmatch("[0-9a-f]{40}", str(entry.get("commit", "0" * 40))):
             wrong.append(
                 f"The commit of {where.partition('.')[0]} is {entry['commit']!r}: give a full commit id of 40 hex "
@@ -78,6 +81,15 @@ def unpinned(data: Any) -> list[str]:
             "lock of this repository `-e lock_stack=NAME`), and review what it writes."
         )
     return wrong
+
+
+def built_key(recipe: dict[str, Any]) -> str:
+    """Identity of a built artifact: digest over its recipe's name and version and the sums of its inputs.
+
+    `recipe`: {"name": str, "version": int, "inputs": [{"filename": str, "sha256": str}, ...]}.
+    """
+    sums = sorted((item["filename"], item["sha256"]) for item in recipe["inputs"])
+    return digest({"name": recipe["name"], "version": recipe["version"], "inputs": sums})
 
 
 def objects(data: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -146,3 +148,81 @@ def test_one_lock_has_to_be_named(arguments: tuple[str, ...], says: str, tmp_pat
 def test_shipped_locks_lack_nothing_that_can_be_had(tmp_path: Path) -> None:
     status, output = complete(tmp_path, "lock_stack=cuda90_wheel", "--check")
     assert status == 0 and "lock.yml lacks nothing." in output
+
+
+# --- The closure of a conda package -----------------------------------------------------------------------------------
+
+
+def put_channel(folder: Path, *packages: tuple[str, list[str]]) -> None:
+    """A conda channel as those of 2018: no noarch, and of sums md5 alone. `packages`: (name-version-build, depends)."""
+    (folder / "linux-64").mkdir(parents=True)
+    index = {}
+    for title, depends in packages:
+        name, version, build = title.rsplit("-", 2)
+        content = f"the bytes of {title} in {folder.name}".encode()
+        (folder / f"linux-64/{title}.tar.bz2").write_bytes(content)
+        record: dict[str, Any] = {"name": name, "version": version, "build": build, "build_number": 0}
+        record |= {"depends": depends, "license": "BSD", "md5": hashlib.md5(content).hexdigest(), "size": len(content)}
+        index[f"{title}.tar.bz2"] = record
+    (folder / "linux-64/repodata.json").write_text(json.dumps({"packages": index}))
+
+
+@pytest.fixture
+def channels(index: str, tmp_path: Path) -> list[str]:
+    """Addresses of two channels, over HTTP and in a folder: Caffe2's, and one with newer versions of all it needs."""
+    put_channel(
+        tmp_path / "site/caffe2",
+        ("caffe2-cuda8.0-cudnn7-0.8-py27_1", ["python >=2.7,<2.8.0a0", "numpy >=1.11", "gflags"]),
+        ("caffe2-cuda8.0-cudnn7-0.9-py36_1", ["python >=3.6,<3.7.0a0", "numpy >=1.11", "gflags"]),
+        ("gflags-2.2.1-1", ["libgcc >=5"]),
+        ("setuptools-99-py27_0", []),
+    )
+    put_channel(
+        tmp_path / "main",
+        ("gflags-2.2.2-1", []),
+        ("libgcc-7.2.0-1", []),
+        ("numpy-1.14.3-py27_0", ["python >=2.7,<2.8.0a0"]),
+        ("numpy-1.15.0-py36_0", ["python >=3.6,<3.7.0a0"]),
+        ("python-2.7.19-0", []),
+        ("readline-8-0", []),
+    )
+    return [f"{index.removesuffix('/simple')}/caffe2", f"file://{tmp_path}/main"]
+
+
+def test_the_closure_of_a_conda_package_is_what_the_stacks_conda_would_install(
+    channels: list[str], lock: Path, tmp_path: Path
+) -> None:
+    shipped = yaml.safe_load((ROOT / "group_vars/stack_cuda90_wheel/lock.yml").read_text())["stack_lock"]
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror/built").symlink_to((ROOT / "mirror/built").resolve())
+    channel = {"name": "caffe2_channel", "version": 1, "filename": "mine.tar", "specs": [], "channels": channels}
+    caffe2 = {key: shipped["caffe2"][key] for key in ("conda_packages", "packages")}
+    text = yaml.safe_dump({"stack_lock": {"anaconda2": shipped["anaconda2"], "caffe2": {"channel": channel, **caffe2}}})
+
+    lock.write_text(text.replace("specs: []", "specs: [caffe2-cuda8.0-cudnn7-gcc4.8]"))
+    status, output = complete(tmp_path, relative(lock, tmp_path))
+    said = re.sub(r"\s+", " ", output)
+    assert status == 2, output
+    assert "conda says: PackageNotFoundError: Package missing" in said and "- caffe2-cuda8.0-cudnn7-gcc4.8" in said
+    assert not lock.with_name("lock.yml.new").exists()
+
+    lock.write_text(text.replace("specs: []", "specs: [caffe2-cuda8.0-cudnn7]"))
+    status, output = complete(tmp_path, relative(lock, tmp_path), "lock_write=true")
+    assert status == 0, output
+    assert "libgcc-7.2.0-1.tar.bz2, sha256" in output and "its channel states the same md5" in output
+    found = yaml.safe_load(lock.read_text())["stack_lock"]["caffe2"]
+    # Of the first channel that has it, for this Python; and nothing that the environment has already.
+    assert found["channel"]["packages"] == [
+        "caffe2-cuda8.0-cudnn7-0.8-py27_1",
+        "gflags-2.2.1-1",
+        "libgcc-7.2.0-1",
+        "numpy-1.14.3-py27_0",
+    ]
+    gflags = found["channel"]["inputs"][1]
+    assert gflags["urls"] == [f"{channels[0]}/linux-64/gflags-2.2.1-1.tar.bz2"]
+    kept = tmp_path / f"mirror/sha256/{gflags['sha256']}/gflags-2.2.1-1.tar.bz2"
+    assert kept.read_bytes() == b"the bytes of gflags-2.2.1-1 in caffe2"
+    before, after = ([item["project"] for item in packages] for packages in (caffe2["packages"], found["packages"]))
+    assert sorted([*after, "numpy"]) == sorted(before) and "numpy is no longer pip's" in output
+    assert list((tmp_path / "mirror/tmp").iterdir()) == []
+    assert complete(tmp_path, relative(lock, tmp_path), "--check")[1].count("lacks nothing") == 1

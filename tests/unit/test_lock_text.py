@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.module_utils.lock_text import filled, gaps
+from ansible.module_utils.lock_text import filled, gaps, without
 from ansible.module_utils.stack_installs import StackError
 
 SUM = "ab" * 32
@@ -83,7 +83,7 @@ def test_values_are_filled_in_and_every_other_character_stays() -> None:
         ("commit: 'main'", f"commit: {COMMIT}"),
         (
             "submodules:",
-            f'submodules: [{{"path": "x", "repository": "https://example.org/x.git", "commit": "{COMMIT}"}}]',
+            f"submodules:\n      - path: x\n        repository: https://example.org/x.git\n        commit: {COMMIT}",
         ),
     ):
         assert expected.count(old) == 1
@@ -134,3 +134,74 @@ def test_a_sum_without_a_source_cannot_be_computed() -> None:
 def test_other_text_is_refused(text: str, says: str) -> None:
     with pytest.raises(StackError, match=says):
         gaps(text)
+
+
+# --- The closure of a conda package -----------------------------------------------------------------------------------
+
+CHANNEL = """stack_lock:
+  caffe2:
+    channel:
+      specs: [caffe2]
+      channels: [https://example.org/caffe2]
+      packages: null  # conda chooses them
+      inputs:
+    packages:
+      # Pinned.
+      - filename: six.whl
+        project: six
+      # Of the same day.
+      - filename: numpy.whl
+        project: numpy
+
+      - {filename: future.tar.gz, project: future}
+  cocoapi: {}
+"""
+
+
+def test_a_closure_is_written_an_item_per_line_where_it_was_asked_for() -> None:
+    file = {
+        "filename": "a-1-0.tar.bz2",
+        "source": "url",
+        "urls": ["https://example.org/a-1-0.tar.bz2"],
+        "licence": None,
+    }
+    [gap] = gaps(CHANNEL)
+    assert (gap.where, gap.lacks) == ("caffe2.channel", ("packages", "inputs"))
+    expected = CHANNEL.replace("packages: null  # conda", "packages:  # conda").replace(
+        "chooses them\n", "chooses them\n        - a-1-0\n        - b-1.0-0\n"
+    )
+    expected = expected.replace(
+        "inputs:\n",
+        """inputs:
+        - filename: a-1-0.tar.bz2
+          source: url
+          urls:
+            - https://example.org/a-1-0.tar.bz2
+          licence: null
+""",
+    )
+    assert complete(CHANNEL, {"caffe2.channel": {"packages": ["a-1-0", "b-1.0-0"], "inputs": [file]}}) == expected
+    assert gaps(expected)[0].lacks == ("sha256", "size", "licence")
+
+
+def test_a_key_of_the_closure_that_is_not_there_is_added() -> None:
+    text = CHANNEL.replace("      packages: null  # conda chooses them\n", "")
+    after = complete(text, {"caffe2.channel": {"packages": ["a-1-0"], "inputs": []}})
+    assert yaml.safe_load(after)["stack_lock"]["caffe2"]["channel"] == {
+        "specs": ["caffe2"],
+        "channels": ["https://example.org/caffe2"],
+        "packages": ["a-1-0"],
+        "inputs": [],
+    }
+
+
+def test_what_conda_installs_leaves_pips_list_and_nothing_else_changes() -> None:
+    after = without(CHANNEL, ["caffe2.packages[1]", "caffe2.packages[2]"])
+    gone = "      - filename: numpy.whl\n        project: numpy\n"
+    assert after == CHANNEL.replace(gone, "").replace("      - {filename: future.tar.gz, project: future}\n", "")
+
+
+def test_what_does_not_stand_on_lines_of_its_own_is_left_to_a_person() -> None:
+    text = "stack_lock: {caffe2: {packages: [{project: six}, {project: numpy}]}}\n"
+    with pytest.raises(StackError, match=r"caffe2\.packages\[0\] does not stand on lines of its own"):
+        without(text, ["caffe2.packages[0]"])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from stack_installs import built_key, pip_requirements
+from ansible.module_utils.stack_installs import built_key
+from stack_installs import pip_requirements
 
 from mirror import licence_lines, lock_artifacts, mirror_sources
 

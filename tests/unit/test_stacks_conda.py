@@ -72,10 +72,12 @@ def explicit_list(lock: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def cuda80() -> dict[str, Any]:
-    """The lock of stack_cuda80_conda with a sum for the one package whose sum is not known."""
+    """The lock of stack_cuda80_conda with a closure of one package, as playbooks/lock.yml would write it."""
     lock = copy.deepcopy(lock_of("cuda80_conda"))
-    for item in lock["caffe2"]["channel"]["inputs"]:
-        item.update(sha256="1" * 64, size=1)
+    name = "caffe2-cuda8.0-cudnn7-0.8.dev-py27_2018.05.14"
+    file = {"filename": f"{name}.tar.bz2", "source": "url", "urls": [f"https://example.org/{name}.tar.bz2"]}
+    lock["caffe2"]["channel"]["packages"] = [name]
+    lock["caffe2"]["channel"]["inputs"] = [{**file, "sha256": "1" * 64, "size": 1, "licence": "Apache-2.0"}]
     return lock
 
 
@@ -105,9 +107,9 @@ def test_conda_installs_an_explicit_list_of_files_from_the_channel() -> None:
     ]
 
 
-def test_cuda80_is_refused_until_the_packages_sum_is_known(cuda80: dict[str, Any]) -> None:
+def test_cuda80_is_refused_until_its_closure_is_known(cuda80: dict[str, Any]) -> None:
     [sentence] = unpinned(inputs(lock_of("cuda80_conda")))
-    assert "The sha256 of caffe2-cuda8.0-cudnn7-0.8.dev-py27_2018.05.14.tar.bz2 is not known" in sentence
+    assert "The sha256 of caffe2-cuda8.0-cudnn7, and of all that conda installs with it, is not known" in sentence
     assert "playbooks/lock.yml" in sentence
     assert unpinned(inputs(cuda80)) == []
 
@@ -136,7 +138,8 @@ def test_cuda80_takes_the_documents_cudnn_and_nccl() -> None:
 def test_pip_owns_nothing_that_conda_owns() -> None:
     for stack in ("cuda90_conda", "cuda80_conda"):
         lock = lock_of(stack)["caffe2"]
-        owned = {name.rsplit("-", 2)[0] for name in lock["conda_packages"] + lock["channel"]["packages"]}
+        conda = lock["conda_packages"] + (lock["channel"]["packages"] or [])
+        owned = {name.rsplit("-", 2)[0] for name in conda}
         assert owned & {item["project"] for item in lock["packages"]} == set(), stack
 
 
