@@ -92,6 +92,21 @@ def test_the_two_ways_to_caffe2_differ_in_nothing_else() -> None:
     assert conda["caffe2"]["operators"] == wheel["caffe2"]["operators"]
 
 
+def test_cuda101_differs_where_cuda_does_and_nowhere_else() -> None:
+    new, old = lock_of("cuda101_wheel"), lock_of("cuda90_wheel")
+    for part in ("anaconda2", "cocoapi", "detectron"):
+        assert new[part] == old[part], part
+    assert new["nvidia_libs"]["patchelf"] == old["nvidia_libs"]["patchelf"]
+    assert new["nvidia_libs"]["expect"] == {"cudnn": 7605, "nccl": "2.4.2+cuda10.1"}
+    changed = [item["project"] for item in new["caffe2"]["packages"] if item not in old["caffe2"]["packages"]]
+    assert changed == ["protobuf", "torch"]
+    assert [item["project"] for item in new["caffe2"]["packages"]] == [
+        item["project"] for item in old["caffe2"]["packages"]
+    ]
+    assert explicit_list(new) == INSTALLER_PACKAGES
+    assert unpinned(new) == []
+
+
 def test_a_stack_without_a_channel_is_shaped_by_its_packages_alone() -> None:
     """So that role caffe2 did not make anew what was installed before it knew of channels."""
     lock = lock_of("cuda90_wheel")
