@@ -95,6 +95,15 @@ def size_of(folder: str) -> int:
     return total
 
 
+def takes_progress(generation: str) -> bool:
+    """Whether a generation's ladder can tell what it is doing.
+
+    The ladder is a part of the generation, which an older release of this project may have made. Such a one is climbed
+    all the same, without progress: somebody may have gone back to it (playbooks/rollback.yml) to stay.
+    """
+    return b"--progress" in Path(generation, "check_ladder.py").read_bytes()
+
+
 class Climb:
     """A generation's ladder: a process of its own, which tells by files in var/log what it does and what it found."""
 
@@ -112,10 +121,12 @@ class Climb:
         if os.path.exists(self.report):
             os.unlink(self.report)
         write_json(self.progress, {"generation": self.generation})
-        program = os.path.join(self.generation, "bin", "check-ladder")
+        command = [os.path.join(self.generation, "bin", "check-ladder"), "--json", self.report]
+        if takes_progress(self.generation):
+            command += ["--progress", self.progress]
         with open(self.log, "wb") as log:
             subprocess.Popen(
-                [program, "--json", self.report, "--progress", self.progress],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -44,6 +44,7 @@ class Generation:
         program = self.path / "bin" / "check-ladder"
         program.write_text(PROGRAM)
         program.chmod(0o755)
+        (self.path / "check_ladder.py").write_text("parser.add_argument('--progress')")
         (self.path / "receipt.json").write_text(json.dumps({"digest": f"digest {number}"}))
         self.arguments: dict[str, Any] = {"generation": str(self.path), "prefix": str(prefix)}
         self.arguments["environment"] = ENVIRONMENT
@@ -87,6 +88,20 @@ def test_a_short_ladder_costs_one_remote_call_and_is_recorded(generation: Genera
     assert recorded == result["ladder"]
     assert recorded["digest"] == "digest 1"
     assert recorded["rungs"][0]["rung"] == "files"
+
+
+def test_the_ladder_of_an_older_release_is_climbed_without_progress(generation: Generation) -> None:
+    """Somebody may have gone back to such a generation; argparse would end its ladder: unrecognized arguments."""
+    (generation.path / "check_ladder.py").write_text("parser.add_argument('--json')")
+    program = generation.path / "bin" / "check-ladder"
+    program.write_text(
+        PROGRAM.replace('> "$4"', "> /dev/null").replace(
+            "#!/bin/sh\n", '#!/bin/sh\n[ $# = 2 ] || { echo "unrecognized arguments: $3" >&2; exit 2; }\n'
+        )
+    )
+    result = generation.action().run()
+    assert result["ladder"]["digest"] == "digest 1", result
+    assert generation.starts == 1
 
 
 def test_the_same_outcome_again_is_climbed_again_and_no_change(generation: Generation) -> None:
