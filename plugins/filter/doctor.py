@@ -5,6 +5,7 @@ installed stack. Findings have the form of `preflight_findings`: {id, severity, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from ansible.module_utils.stack_ladder import failed_checks  # noqa: E402
+from ansible.module_utils.stack_ladder import failed  # noqa: E402
 
 Finding = dict[str, str]
 
@@ -105,7 +106,8 @@ def doctor_installed(found: Mapping[str, Any], site: str) -> list[Finding]:
 
 
 def _wrong(found: Mapping[str, Any], site: str) -> Iterator[Finding]:
-    installs = found["installs"].values()
+    # A list: of what comes out of a template, core 2.19 gives values() that can be gone through once.
+    installs = list(found["installs"].values())
     absent = [install["role"] for install in installs if install["state"] == "absent"]
     damaged = [install for install in installs if install["state"] == "damaged"]
     if absent:
@@ -160,14 +162,17 @@ def _wrong(found: Mapping[str, Any], site: str) -> Iterator[Finding]:
             "remedy": f"{site} --tags activation",
         }
         return
-    for rung, sentence in failed_checks(ladder):
+    when = datetime.fromtimestamp(ladder["time"], UTC).strftime("%Y-%m-%d %H:%M UTC")
+    for rung, check in failed(ladder):
+        # The ladder knows no inventory.
+        remedy = str(check.get("remedy", "")).replace("ansible-playbook site.yml", site)
         yield {
             "id": f"ladder_{rung}",
             "severity": "stop",
             "title": f"Check ladder failed at {rung}",
-            "what": sentence,
-            "cause": "Recorded when the ladder was last climbed, on this generation and this driver.",
-            "remedy": f"When that is mended: {site} --tags verify",
+            "what": f"{check['name']}: {check.get('reason') or check.get('detail')}.",
+            "cause": f"So it was when the ladder was last climbed, on {when}, on this generation and this driver.",
+            "remedy": f"{remedy + '; then: ' if remedy else 'When that is mended: '}{site} --tags verify",
         }
 
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 
-def failed_checks(ladder: dict[str, Any]) -> list[tuple[str, str]]:
-    """(rung, sentence with cause and remedy) of each failed check."""
+def failed(ladder: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(rung, check) of each failed check."""
     return [
-        (rung["rung"], f"{rung['rung']} FAILED, {check['name']}: {_cause(check)}")
+        (rung["rung"], check)
         for rung in ladder.get("rungs", [])
         for check in rung["checks"]
         if check["status"] == "failed"
     ]
+
+
+def failed_checks(ladder: dict[str, Any]) -> list[tuple[str, str]]:
+    """(rung, sentence with cause and remedy) of each failed check."""
+    return [(rung, f"{rung} FAILED, {check['name']}: {_cause(check)}") for rung, check in failed(ladder)]
 
 
 def _cause(check: dict[str, Any]) -> str:

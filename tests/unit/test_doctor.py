@@ -158,12 +158,13 @@ def looked_up(**changes: Any) -> dict[str, Any]:
         "path": "/p/generations/1",
         "installs": {role: f"/p/opt/{role}/1" for role in roles},
     }
-    ladder = {"digest": "0123", "driver": "", "rungs": [rung("import", "passed")]}
+    ladder = {"digest": "0123", "driver": "", "time": 0, "rungs": [rung("import", "passed")]}
     return {"prefix": "/p", "installs": installs, "generation": generation, "ladder": ladder, "driver": "", **changes}
 
 
 def rung(name: str, status: str) -> dict[str, Any]:
-    check = {"name": "workspace", "status": status, "reason": "No module named caffe2", "remedy": "Activate."}
+    remedy = "ansible-playbook site.yml --tags caffe2"
+    check = {"name": "workspace", "status": status, "reason": "No module named caffe2", "remedy": remedy}
     return {"rung": name, "checks": [check]}
 
 
@@ -199,6 +200,17 @@ def test_a_damaged_install_is_named_with_what_is_wrong() -> None:
     assert found["remedy"] == f"{SITE} --extra-vars stack_deep=true"
 
 
+def test_what_is_damaged_is_found_in_a_dict_of_ansibles_as_well() -> None:
+    class Lazy(dict[str, Any]):
+        """As core 2.19 hands out the results of tasks."""
+
+        def values(self) -> Any:
+            yield from super().values()
+
+    installs = Lazy(with_state("detectron", "damaged")["installs"])
+    assert ids(installs=installs) == [("install_damaged", "stop")]
+
+
 def test_installs_without_a_generation_cannot_be_used() -> None:
     assert ids(generation={}, ladder={}) == [("generation_none", "stop")]
 
@@ -215,10 +227,12 @@ def test_a_record_of_something_else_is_old(changes: dict[str, Any]) -> None:
 
 
 def test_a_failed_rung_is_named_with_its_cause() -> None:
-    ladder = {"digest": "0123", "driver": "", "rungs": [rung("files", "passed"), rung("import", "failed")]}
+    ladder = {"digest": "0123", "driver": "", "time": 90, "rungs": [rung("files", "passed"), rung("import", "failed")]}
     [found] = doctor_installed(looked_up(ladder=ladder), SITE)
     assert (found["id"], found["severity"]) == ("ladder_import", "stop")
-    assert "workspace: No module named caffe2 Remedy: Activate." in found["what"]
+    assert found["what"] == "workspace: No module named caffe2."
+    assert "on 1970-01-01 00:01 UTC, on this generation" in found["cause"]
+    assert found["remedy"] == f"{SITE} --tags caffe2; then: {SITE} --tags verify"
 
 
 def test_what_stops_comes_first() -> None:

@@ -128,10 +128,11 @@ def test_a_long_ladder_is_seen_and_said_why(generation: Generation) -> None:
     assert result["ladder"]["digest"] == "digest 1"
     assert len(action.modules) > 1
     assert generation.starts == 1
-    assert lines[0] == "[gpu1] check ladder: It compiles."
-    assert lines.count(lines[0]) == 1
-    assert lines[1].startswith("[gpu1] check ladder: operator test_op, ")
-    assert lines[1].endswith("compilation cache 3 MB")
+    # On a busy machine, a first slice of time may end before the ladder says anything.
+    notice = lines.index("[gpu1] check ladder: It compiles.")
+    assert lines.count(lines[notice]) == 1
+    assert lines[notice + 1].startswith("[gpu1] check ladder: operator test_op, ")
+    assert lines[notice + 1].endswith("compilation cache 3 MB")
 
 
 def test_a_broken_connection_does_not_end_it_and_the_next_run_takes_its_result(generation: Generation) -> None:
