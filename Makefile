@@ -1,6 +1,6 @@
 # Every target sets up what it needs, works from a fresh clone with an empty HOME, and leaves nothing outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo site test clean environment
+.PHONY: help demo site obstacles test clean environment
 
 VENV := .venv
 
@@ -25,6 +25,9 @@ demo: $(VENV)/runtime.stamp ## Provision a throwaway server over SSH, twice: the
 site: $(VENV)/runtime.stamp ## Provision this machine, or the servers of INVENTORY=…
 	@scripts/system.sh site
 	$(VENV)/bin/ansible-playbook $(if $(INVENTORY),--inventory $(INVENTORY)) site.yml $(ARGS)
+
+obstacles: $(VENV)/runtime.stamp ## Show what keeps Detectron from working elsewhere, and that it does not here
+	@scripts/obstacles.sh $(ARGS)
 
 test: $(VENV)/test.stamp ## Lint, unit tests and all scenarios, on throwaway servers; stops at the first failure
 	@scripts/test.sh

@@ -1,0 +1,19 @@
+"""Every obstacle of the catalogue is real, and does not stop the stack."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.site_run import FirstRun
+from tests.obstacles.catalogue import Obstacle, catalogue
+from tests.obstacles.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def stage(first_run: FirstRun) -> Stage:
+    return Stage(first_run.site)
+
+
+@pytest.mark.parametrize("obstacle", catalogue(), ids=lambda obstacle: obstacle.id)
+def test_obstacle_stops_a_person_and_not_the_stack(stage: Stage, obstacle: Obstacle) -> None:
+    assert stage.play(obstacle).complaint == ""
