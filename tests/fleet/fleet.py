@@ -67,10 +67,9 @@ PORT = 22022
 ADDRESSES = "127.77"  # <ADDRESSES>.<fleet>.<server>: loopback, so reachable from this machine only
 FOREIGN_GROUP = 65534  # how a sandbox shows the starter's other groups, which it cannot give up without root
 
-SSHD_CONFIG = f"""\
+SSHD_CONFIG = """\
 HostKey /run/fleet/host_key
 AuthorizedKeysFile /run/fleet/authorized_keys
-AllowUsers {LOGIN}
 AuthenticationMethods publickey
 AcceptEnv LANG LC_*
 PrintMotd no
@@ -127,6 +126,14 @@ class Fleet:
     def address(self, server: Server) -> str:
         return f"{ADDRESSES}.{self.network}.{1 + list(self.servers).index(server.name)}"
 
+    def accounts(self, server: Server) -> list[Server]:
+        """All accounts of a server's machine, the first one first."""
+        return [other for other in self.servers.values() if other.host == server.host]
+
+    def number(self, server: Server) -> int:
+        """0 for a machine's first account, 1 for its second …: what its user ids have above the first one's."""
+        return self.accounts(server).index(server)
+
     def named(self, name: str) -> Server:
         try:
             return self.servers[name]
@@ -164,8 +171,10 @@ class Fleet:
         self._sockets.mkdir(mode=0o700, exist_ok=True)
 
         missing = [server for server in wanted if not self.process_id(server)]
-        for server, listener in zip(missing, self._listen(missing), strict=True):
+        listeners = self._listen(missing)
+        for server in missing:
             self._prepare(server)
+        for server, listener in zip(missing, listeners, strict=True):
             self._start(server, listener)
             listener.close()
         known = [f"[{self.address(s)}]:{PORT} {(self.folder(s) / 'run/host_key.pub').read_text()}" for s in wanted]
@@ -211,33 +220,38 @@ class Fleet:
             folder.chmod(0o1777)
         make_key(run / "host_key", server.name)
         make_skeleton(run / "home", server.home_files)
-        account = f"{LOGIN}:x:{LOGIN_ID}:{LOGIN_ID}"
-        shell = "/run/fleet/login_shell" if server.umask else server.shell
+        passwd, group = "root:x:0:0:root:/root:/bin/bash\n", "root:x:0:\n"
+        for account in self.accounts(server):
+            shell = "/run/fleet/login_shell" if account.umask else account.shell
+            number = LOGIN_ID + self.number(account)
+            passwd += f"{account.login}:x:{number}:{number}::{account.home}:{shell}\n"
+            group += f"{account.login}:x:{number}:\n"
         files = {
             "authorized_keys": self._client_key.with_suffix(".pub").read_text(),
             "sshd_config": SSHD_CONFIG + session_settings(server),
-            "passwd": f"root:x:0:0:root:/root:/bin/bash\n{account}::{server.home}:{shell}\n",
-            "group": f"root:x:0:\n{LOGIN}:x:{LOGIN_ID}:\n",
-            "hosts": f"127.0.0.1 localhost\n{self.address(server)} {server.name}\n",
-            "hostname": f"{server.name}\n",
+            "passwd": passwd,
+            "group": group,
+            "hosts": f"127.0.0.1 localhost\n{self.address(server)} {server.host}\n",
+            "hostname": f"{server.host}\n",
             "empty": "",
-            "python3": f'#!/bin/sh\nexec {python.program} "$@"\n' if python else "",
+            "python": f'#!/bin/sh\nexec {python.program} "$@"\n' if python else "",
             "login_shell": LOGIN_SHELL.format(umask=server.umask, shell=server.shell) if server.umask else "",
             "first_program.py": FIRST_PROGRAM.read_text(),
         }
         for name, text in files.items():
             (run / name).write_text(text)
-        for name in ("python3", "login_shell"):
+        for name in ("python", "login_shell"):
             (run / name).chmod(0o755)
         for folder in (self.state, self.state / "homes", self.state / "servers", own, run):
             folder.chmod(0o755)  # whatever root's umask is
         if os.geteuid() == 0:
-            for path in (home, own / "tmp", own / "var_tmp", own / "data", run, *run.rglob("*")):
-                os.chown(path, ORDINARY_ID, ORDINARY_ID, follow_symlinks=False)
+            owner = ORDINARY_ID + self.number(server)  # but /tmp stays root's: of several accounts, no one's own
+            for path in (home, own / "data", run, *run.rglob("*")):
+                os.chown(path, owner, owner, follow_symlinks=False)
 
     def _start(self, server: Server, listener: socket.socket) -> None:
         own = self.folder(server)
-        prefix, state, python = as_ordinary_user(self.state, Python.of(server))
+        prefix, state, python = as_ordinary_user(self.state, Python.of(server), ORDINARY_ID + self.number(server))
         first_python = "/run/first_python" if server.python else "/usr/bin/python3"
         sshd = [] if server.unreachable else [find_program("sshd"), "-i", "-e", "-f", "/run/fleet/sshd_config"]
         with (own / "log").open("ab") as log, (own / "process.json").open("wb") as process:
@@ -246,7 +260,7 @@ class Fleet:
                 [
                     *prefix,
                     find_program("bwrap"),
-                    *sandbox_arguments(server, state, python),
+                    *sandbox_arguments(server, state, python, self.accounts(server)),
                     *("--info-fd", str(process.fileno())),
                     *("--setenv", "FLEET_SERVER", str(own)),  # how process_id() knows it again
                     *("--", *inside),
@@ -272,12 +286,9 @@ class Fleet:
         log = (self.folder(server) / "log").read_text()
         said = account_in_log(log) if silent else answer.stdout
         *account, groups = said.splitlines() or [""]
-        ordinary = [LOGIN, str(LOGIN_ID), server.home, server.name, "plain"]
-        if (
-            answer.returncode == 0
-            and account == ordinary
-            and set(groups.split()) <= {str(LOGIN_ID), str(FOREIGN_GROUP)}
-        ):
+        own_id = str(LOGIN_ID + self.number(server))
+        ordinary = [server.login, own_id, server.home, server.host, "plain"]
+        if answer.returncode == 0 and account == ordinary and set(groups.split()) <= {own_id, str(FOREIGN_GROUP)}:
             return
         raise FleetError(
             f"{server.name} does not answer as an account without privileges. Its log, {self.folder(server)}/log:\n"
@@ -288,7 +299,7 @@ class Fleet:
 
     def ssh(self, server: Server, *extra: str) -> list[str]:
         """The ssh command for a login, up to the host; no settings or keys of the person who runs it take part."""
-        target = ["-p", str(PORT), "-i", str(self._client_key), f"{LOGIN}@{self.address(server)}"]
+        target = ["-p", str(PORT), "-i", str(self._client_key), f"{server.login}@{self.address(server)}"]
         return [find_program("ssh"), *ssh_options(self.state / "known_hosts"), *extra, *target]
 
     def process_id(self, server: Server) -> int | None:
@@ -317,13 +328,18 @@ class Fleet:
         return {
             "all": {
                 "vars": every,
-                "hosts": {server.name: {"ansible_host": self.address(server)} for server in self.servers.values()},
+                "hosts": {server.name: self._host_variables(server) for server in self.servers.values()},
                 "children": {
                     group: {"hosts": {self.named(name).name: {} for name in names or self.servers}}
                     for group, names in members.items()
                 },
             }
         }
+
+    def _host_variables(self, server: Server) -> dict[str, str]:
+        """What an inventory says of one server only."""
+        login = {} if server.login == LOGIN else {"ansible_user": server.login}
+        return {"ansible_host": self.address(server), **login}
 
     def calls(self, server: Server) -> dict[str, int]:
         """SSH connections and sessions (commands, shells, file transfers) since the last reset."""
@@ -389,7 +405,8 @@ def make_skeleton(folder: Path, files: Mapping[str, str]) -> None:
 
 def session_settings(server: Server) -> str:
     """sshd's settings for the sessions of one server's account."""
-    settings = f"Subsystem sftp internal-sftp{f' -u {server.umask}' if server.umask else ''}\n"
+    settings = f"AllowUsers {server.login}\n"
+    settings += f"Subsystem sftp internal-sftp{f' -u {server.umask}' if server.umask else ''}\n"
     if server.environment:
         escaped = [re.sub(r'(["\\])', r"\\\1", f"{name}={value}") for name, value in server.environment.items()]
         settings += "SetEnv " + " ".join(f'"{text}"' for text in escaped) + "\n"  # of several lines, only one counts
@@ -399,7 +416,19 @@ def session_settings(server: Server) -> str:
 def check_together(servers: Sequence[Server]) -> None:
     """Raise FleetError when servers ask for what they cannot have at the same time."""
     homes: dict[str, Server] = {}
+    machines = {server.name: server for server in servers if not server.account_of}
     for server in servers:
+        if server.account_of and server.account_of not in machines:
+            raise FleetError(
+                f"{server.name} is to be an account of {server.account_of}, which is no server of its own."
+            )
+        if server.account_of and os.geteuid() != 0:
+            raise FleetError(
+                f"{server.name}: two accounts take two user ids, which only root can give. Run it as root."
+            )
+        same = [other for other in servers if other.host == server.host and other is not server]
+        if any(other.login == server.login or other.home == server.home for other in same):
+            raise FleetError(f"{server.name}: each account of {server.host} needs a login and a home of its own.")
         if not os.access(server.shell, os.X_OK):
             raise FleetError(
                 f"{server.name}: shell {server.shell} is not installed. scripts/system.sh tests does that."
@@ -543,7 +572,8 @@ def parse_groups(given: Sequence[str]) -> dict[str, list[str]]:
 
 def servers_from_options(options: argparse.Namespace) -> list[Server]:
     """Servers server1 … serverN with the same options; the first `--shared-home` of them share a HOME."""
-    given = {field.name: getattr(options, field.name) for field in server_options() if field.name != "shared_home"}
+    names = [field.name for field in server_options() if not field.metadata["spec_only"]]
+    given = {name: getattr(options, name) for name in names if name != "shared_home"}
     given |= {name: dict(pairs) for name, pairs in given.items() if isinstance(pairs, list)}
     return [
         Server(
@@ -568,6 +598,8 @@ def add_server_options(up: argparse.ArgumentParser) -> None:
     for field in server_options():
         flag, default = "--" + field.name.replace("_", "-"), getattr(nothing, field.name)
         told: dict[str, Any] = {"dest": field.name, "help": field.metadata["help"], "default": default}
+        if field.metadata["spec_only"]:
+            continue
         if field.name == "shared_home":
             up.add_argument(flag, type=int, default=0, metavar="N", help="the first N share one HOME, as over NFS")
         elif default is True:
@@ -595,6 +627,8 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--spec", type=Path, help="JSON or YAML: {servers: {name: {option: value}}}; instead of the rest")
     up.add_argument("--servers", type=int, default=1, metavar="N", help="how many: server1 … serverN (default 1)")
     add_server_options(up)
+    spec_only = [field for field in server_options() if field.metadata["spec_only"]]
+    up.epilog = "Only in a spec file: " + "; ".join(f"{field.name}, {field.metadata['help']}" for field in spec_only)
     verb("down", "end the servers and remove all they had")
     verb("status", "list the servers; exit status 1 when one is down")
     verb("probe", "say whether servers can be started on this machine")
@@ -663,7 +697,7 @@ def print_status(fleet: Fleet) -> int:
         state = f"pid {process}" if process else "down"
         shared = f"  HOME shared as {server.shared_home}" if server.shared_home else ""
         closed = f"  {server.unreachable} connections" if server.unreachable else ""
-        print(f"{server.name}  {LOGIN}@{fleet.address(server)}:{PORT}  {state}{shared}{closed}")
+        print(f"{server.name}  {server.login}@{fleet.address(server)}:{PORT}  {state}{shared}{closed}")
     return 1 if down else 0
 
 

@@ -9,13 +9,14 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 LOGIN = "researcher"
 LOGIN_ID = 1000  # user and group id on the server
 ORDINARY_ID = 52077  # user and group id on this machine when the fleet is started as root; needs no account
+# A second account of a server has the next number, in both.
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHONS = ("python[0-9]*", "python")
@@ -38,9 +39,9 @@ class FleetError(Exception):
 # --- What a server is ---------------------------------------------------------------------------------------------
 
 
-def option(default: Any, metavar: str, text: str) -> Any:
+def option(default: Any, metavar: str, text: str, *, spec_only: bool = False) -> Any:
     """A field of Server with what `fleet.py up --help` says of it; a default {} means NAME=VALUE pairs."""
-    metadata = {"metavar": metavar, "help": text}
+    metadata = {"metavar": metavar, "help": text, "spec_only": spec_only}
     if default == {}:
         return dataclasses.field(default_factory=dict, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -51,6 +52,9 @@ class Server:
     """One throwaway server. Each field but the name may be given in a spec file, by the same name."""
 
     name: str
+    login: str = option(LOGIN, "NAME", "the account's name; its home must be given too", spec_only=True)
+    # The second account has an address and processes of its own, but the same host name, /tmp, /var/tmp and HOMEs.
+    account_of: str | None = option(None, "SERVER", "another account of that server; needs root", spec_only=True)
     home: str = option(f"/home/{LOGIN}", "PATH", "HOME on the server")
     shared_home: str | None = option(None, "GROUP", "servers of one group share one HOME, as over NFS")
     home_size: int | None = option(None, "BYTES", "keep HOME in memory, with this limit")
@@ -72,7 +76,16 @@ class Server:
     def __post_init__(self) -> None:
         for wrong, message in (
             (not self.name.replace("-", "").isalnum(), "is no host name: use letters, digits and hyphens"),
+            (not re.fullmatch("[a-z_][a-z0-9_.-]*", self.login), f"login {self.login!r} is no account's name"),
             (not self.home.startswith("/home/"), f"home must lie in /home, not at {self.home!r}"),
+            (
+                self.login != LOGIN and self.home == f"/home/{LOGIN}",
+                f"{self.login} needs a home of its own, such as home: /home/{self.login}",
+            ),
+            (
+                self.account_of and (self.shared_home or self.home_size or self.data_size),
+                "an account_of another server has neither shared_home nor home_size nor data_size",
+            ),
             (
                 self.shared_home and (self.home_size or self.read_only_home),
                 "home_size and read_only_home make a HOME that cannot be shared: drop one of both",
@@ -111,6 +124,11 @@ class Server:
     def home_folder(self) -> str:
         """Name of its folder in <state>/homes."""
         return self.shared_home or self.name
+
+    @property
+    def host(self) -> str:
+        """Name of the machine, which two accounts may have in common."""
+        return self.account_of or self.name
 
 
 def server_options() -> list[dataclasses.Field[Any]]:
@@ -164,9 +182,10 @@ def real_programs(patterns: Iterable[str], folder: str = "/usr/bin") -> list[str
 
 @dataclasses.dataclass(frozen=True)
 class Python:
-    """An interpreter for /usr/bin/python3 that is not the system's."""
+    """An interpreter that is not the system's, in its place."""
 
     program: str
+    places: tuple[str, ...]  # where a server has it
     prefix: str  # its installation, on the server too: an interpreter finds its libraries by their full path
     source: str  # where the starter of the sandbox finds that installation
 
@@ -175,7 +194,7 @@ class Python:
         """The interpreter that a server asks for, if any. Raises FleetError when it does not run."""
         if server.python in (None, "none"):
             return None
-        ask = "import sys; print(sys.base_prefix); print('python%d.%d' % sys.version_info[:2])"
+        ask = "import sys; print(getattr(sys, 'base_prefix', sys.prefix)); print('python%d.%d' % sys.version_info[:2])"
         try:
             told = subprocess.run([str(server.python), "-c", ask], capture_output=True, text=True, check=True).stdout
         except (OSError, subprocess.CalledProcessError) as error:
@@ -183,18 +202,19 @@ class Python:
         prefix, name = told.splitlines()
         if prefix == "/usr":
             raise FleetError(f"{server.name}: {server.python!r} is the system's Python, which a server has anyway.")
-        return Python(program=f"{prefix}/bin/{name}", prefix=prefix, source=prefix)
+        # /usr is read-only, so only what it has can be replaced there; this machine has no /usr/bin/python.
+        places: tuple[str, ...] = ("/usr/bin/python3",)
+        if name.startswith("python2"):
+            places = tuple(f"/usr/local/bin/{alias}" for alias in ("python", "python2", name))
+        return Python(program=f"{prefix}/bin/{name}", places=places, prefix=prefix, source=prefix)
 
 
-def as_user(number: int) -> list[str]:
-    """How root starts a program with this user and group id, which need no account, and without privileges."""
-    return [find_program("setpriv"), f"--reuid={number}", f"--regid={number}", "--clear-groups", "--"]
-
-
-def as_ordinary_user(state: Path, python: Python | None = None) -> tuple[list[str], str, Python | None]:
+def as_ordinary_user(
+    state: Path, python: Python | None = None, number: int = ORDINARY_ID
+) -> tuple[list[str], str, Python | None]:
     """How to start a program without privileges, and where it then finds the state folder and that Python.
 
-    For an ordinary user: as it is, in place. For root: as ORDINARY_ID, in a mount namespace of its own, where both are
+    For an ordinary user: as it is, in place. For root: as that number, in a mount namespace of its own, where both are
     also at /mnt, because an ordinary user may not walk through, say, /root.
     """
     if os.geteuid() != 0:
@@ -204,7 +224,7 @@ mount -t tmpfs tmpfs /mnt && mkdir /mnt/fleet /mnt/python && mount --bind "$1" /
 if [ -n "$2" ]; then mount --bind "$2" /mnt/python; fi && shift 2 && exec "$@\""""
     prefix = [find_program("unshare"), "--mount", "--propagation", "private"]
     prefix += ["sh", "-c", mount, "sh", str(state), python.source if python else ""]
-    prefix += as_user(ORDINARY_ID)
+    prefix += [find_program("setpriv"), f"--reuid={number}", f"--regid={number}", "--clear-groups", "--"]
     return prefix, "/mnt/fleet", dataclasses.replace(python, source="/mnt/python") if python else None
 
 
@@ -217,12 +237,33 @@ def probe_sandbox() -> None:
         raise FleetError(NO_SANDBOX.format(said=tried.stderr.strip() or f"nothing (exit status {tried.returncode})"))
 
 
-def sandbox_arguments(server: Server, state: str, python: Python | None) -> list[str]:
-    """bubblewrap's arguments for a server; `state` and `python.source` are paths as the sandbox's starter sees them."""
+def folders_to_write_in(server: Server, state: str) -> list[str]:
+    """bubblewrap's arguments for HOME and `data` of an account."""
     own = f"{state}/servers/{server.name}"
+    if server.home_size:
+        home = ["--perms", "0700", "--size", str(server.home_size), "--tmpfs", server.home]
+    elif server.read_only_home:
+        home = ["--ro-bind", f"{own}/run/home", server.home]
+    else:
+        home = ["--bind", f"{state}/homes/{server.home_folder}", server.home]
+    if not server.data:
+        return home
+    home += ["--perms", "0755", "--dir", os.path.dirname(server.data)]
+    if server.data_size:
+        return [*home, "--perms", "0700", "--size", str(server.data_size), "--tmpfs", server.data]
+    return [*home, "--bind", f"{own}/data", server.data]
+
+
+def sandbox_arguments(server: Server, state: str, python: Python | None, accounts: Sequence[Server] = ()) -> list[str]:
+    """bubblewrap's arguments for a server; `state` and `python.source` are paths as the sandbox's starter sees them.
+
+    `accounts` are all accounts of the machine, this server's among them.
+    """
+    own = f"{state}/servers/{server.name}"
+    number = LOGIN_ID + (accounts.index(server) if accounts else 0)
     arguments = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     arguments += [] if server.network else ["--unshare-net"]
-    arguments += ["--uid", f"{LOGIN_ID}", "--gid", f"{LOGIN_ID}", "--hostname", server.name]
+    arguments += ["--uid", f"{number}", "--gid", f"{number}", "--hostname", server.host]
     arguments += ["--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys"]
     for folder, mode in (("/home", "0755"), ("/opt", "0755"), ("/root", "0111"), ("/var", "0755")):
         arguments += ["--perms", mode, "--dir", folder]
@@ -230,7 +271,10 @@ def sandbox_arguments(server: Server, state: str, python: Python | None) -> list
         arguments += ["--dev-bind", device, device]
 
     # The system, without what only the controller's owner put there.
-    arguments += ["--ro-bind", "/usr", "/usr", "--tmpfs", "/usr/local", "--remount-ro", "/usr/local"]
+    arguments += ["--ro-bind", "/usr", "/usr", "--tmpfs", "/usr/local"]
+    for place in python.places if python else ():
+        arguments += ["--ro-bind", f"{own}/run/python", place] if place.startswith("/usr/local/") else []
+    arguments += ["--remount-ro", "/usr/local"]
     for top in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(top):
             arguments += ["--symlink", os.readlink(top), top]
@@ -245,17 +289,10 @@ def sandbox_arguments(server: Server, state: str, python: Python | None) -> list
     resolver = os.path.realpath("/etc/resolv.conf")
     if resolver.startswith("/run/"):
         arguments += ["--ro-bind-try", resolver, resolver]
-    arguments += ["--bind", f"{own}/tmp", "/tmp", "--bind", f"{own}/var_tmp", "/var/tmp"]
-    if server.home_size:
-        arguments += ["--perms", "0700", "--size", str(server.home_size), "--tmpfs", server.home]
-    elif server.read_only_home:
-        arguments += ["--ro-bind", f"{own}/run/home", server.home]
-    else:
-        arguments += ["--bind", f"{state}/homes/{server.home_folder}", server.home]
-    if server.data and server.data_size:
-        arguments += ["--perms", "0700", "--size", str(server.data_size), "--tmpfs", server.data]
-    elif server.data:
-        arguments += ["--bind", f"{own}/data", server.data]
+    machine = f"{state}/servers/{server.host}"
+    arguments += ["--bind", f"{machine}/tmp", "/tmp", "--bind", f"{machine}/var_tmp", "/var/tmp"]
+    for account in accounts or [server]:
+        arguments += folders_to_write_in(account, state)
 
     hidden = real_programs(PRIVILEGE) + [path for path in ("/etc/pip.conf",) if os.path.exists(path)]
     hidden += [] if server.compiler else real_programs(COMPILERS)
@@ -270,5 +307,8 @@ def sandbox_arguments(server: Server, state: str, python: Python | None) -> list
         arguments += ["--ro-bind", f"{own}/run/empty", path]
     if python:
         arguments += ["--ro-bind", python.source, python.prefix]
-        arguments += ["--ro-bind", f"{own}/run/python3", os.path.realpath("/usr/bin/python3")]
+        for place in python.places:
+            arguments += (
+                [] if place.startswith("/usr/local/") else ["--ro-bind", f"{own}/run/python", os.path.realpath(place)]
+            )
     return [*arguments, "--remount-ro", "/run", "--remount-ro", "/", "--chdir", server.home]

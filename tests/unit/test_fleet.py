@@ -51,6 +51,9 @@ def test_spec_gives_servers(tmp_path: Path) -> None:
         ({"servers": {"a": {"umask": 77}}}, "octal digits in quotes"),
         ({"servers": {"a": {"environment": {"A-B": "c"}}}}, "sshd cannot set 'A-B'"),
         ({"servers": {"a": {"unreachable": "yes"}}}, "must be refuses or drops"),
+        ({"servers": {"a": {"login": "Jo Doe"}}}, "is no account's name"),
+        ({"servers": {"a": {"login": "jo"}}}, "jo needs a home of its own"),
+        ({"servers": {"a": {"account_of": "b", "home_size": 1}}}, "neither shared_home nor home_size"),
     ],
 )
 def test_bad_spec_is_refused_by_name(spec: dict[str, object], message: str) -> None:
@@ -86,16 +89,22 @@ def test_command_line_can_ask_for_all_that_a_spec_can() -> None:
     assert read_only == Server("server1", read_only_home=True)
 
 
-def test_servers_that_share_a_home_cannot_ask_for_two_contents_of_it(tmp_path: Path) -> None:
-    wanted = [Server("a", shared_home="lab"), Server("b", shared_home="lab", home_files={".bashrc": ""})]
-    with pytest.raises(FleetError, match="a and b share a HOME"):
-        fleet.Fleet(tmp_path).up(wanted)
-    assert not list(tmp_path.iterdir())
-
-
-def test_shell_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FleetError, match="shell /bin/nosh is not installed"):
-        fleet.Fleet(tmp_path).up([Server("a", shell="/bin/nosh")])
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (Server("b", shared_home="lab", home_files={".bashrc": ""}), "a and b share a HOME"),
+        (Server("b", account_of="c"), "an account of c, which is no server of its own"),
+        (Server("b", account_of="a"), "needs a login and a home of its own"),
+        (Server("b", account_of="a", login="jo", home="/home/jo"), "only root can give"),
+        (Server("b", shell="/bin/nosh"), "shell /bin/nosh is not installed"),
+    ],
+)
+def test_what_servers_cannot_have_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: Server, message: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000 if second.login == "jo" else 0)
+    with pytest.raises(FleetError, match=message):
+        fleet.check_together([Server("a", shared_home="lab"), second])
 
 
 def test_python_that_does_not_run_is_refused(tmp_path: Path) -> None:
@@ -174,7 +183,7 @@ def test_socket_paths_that_are_too_long_are_not_used(tmp_path: Path) -> None:
 
 OLD_PYTHON = """\
 #!/bin/sh
-case "$1" in -c) echo {prefix}; echo python3.6 ;; *) echo "Python 3.6.15" ;; esac
+case "$1" in -c) echo {prefix}; echo python{version} ;; *) echo "Python {version}.18" ;; esac
 """
 
 
@@ -182,15 +191,17 @@ case "$1" in -c) echo {prefix}; echo python3.6 ;; *) echo "Python 3.6.15" ;; esa
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[fleet.Fleet]:
     """Two servers that share a home, one that lacks nearly everything, and others with one oddity each; up for real."""
     top = tmp_path_factory.mktemp("f")
-    old_python = top / "old/bin/python3.6"
-    old_python.parent.mkdir(parents=True)
-    old_python.write_text(OLD_PYTHON.format(prefix=top / "old"))
-    old_python.chmod(0o755)
+    old = {version: top / f"old/bin/python{version}" for version in ("2.7", "3.6")}
+    for version, program in old.items():
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(OLD_PYTHON.format(prefix=top / "old", version=version))
+        program.chmod(0o755)
     wanted = [
         Server("first", shared_home="lab"),
         Server("second", shared_home="lab"),
         Server("bare", home="/home/a b", home_size=1 << 20, compiler=False, git=False, network=False, python="none"),
-        Server("old", python=str(old_python)),
+        Server("old", python=str(old["3.6"])),
+        Server("ancient", python=str(old["2.7"])),
         Server("odd", shell="/bin/csh", umask="0002", read_only_home=True, data="/data/me", data_size=1 << 20),
         Server("spoilt", home_files={".bashrc": "exec sh\n"}, environment={"LD_LIBRARY_PATH": "", "A": '1 "2\\'}),
         Server("gone", unreachable="refuses"),
@@ -254,7 +265,12 @@ def test_bare_server_lacks_what_it_should(servers: fleet.Fleet) -> None:
 
 
 def test_old_python_stands_at_the_usual_place(servers: fleet.Fleet) -> None:
-    assert on(servers, "old", "/usr/bin/python3 --version") == "Python 3.6.15"
+    assert on(servers, "old", "/usr/bin/python3 --version") == "Python 3.6.18"
+
+
+def test_python_2_stands_where_python_is_called_python(servers: fleet.Fleet) -> None:
+    assert on(servers, "ancient", "python --version; python2.7 --version").splitlines() == ["Python 2.7.18"] * 2
+    assert "Permission denied" in on(servers, "ancient", "python3 --version")
 
 
 def test_shell_umask_and_places_to_write_are_as_asked(servers: fleet.Fleet) -> None:
@@ -284,6 +300,28 @@ def test_address_is_unreachable_in_the_way_that_was_asked_for(
         socket.create_connection((servers.address(servers.named(name)), fleet.PORT), timeout=1)
     with pytest.raises(FleetError, match="accepts connections, where it was to be unreachable"):
         fleet.verify_unreachable(servers.named(name), servers.address(servers.named("first")))
+
+
+def test_second_account_shares_tmp_but_not_files(tmp_path: Path) -> None:
+    wanted = [Server("lab"), Server("other", account_of="lab", login="jo", home="/home/jo", data="/data/jo")]
+    started = fleet.Fleet(tmp_path / "state")
+    started.state.mkdir()
+    if os.geteuid() != 0:
+        with pytest.raises(FleetError, match="only root can give"):
+            started.up(wanted)
+        return
+    try:
+        started.up(wanted)
+        assert started.inventory({})["all"]["hosts"]["other"]["ansible_user"] == "jo"
+        on(started, "lab", "umask 077; echo mine | tee ~/mine > /tmp/mine")
+        assert on(started, "other", "hostname; id -un; id -u").split() == ["lab", "jo", "1001"]
+        for attempt in ("cat /tmp/mine", "cat /home/researcher/mine", "touch /home/researcher/x"):
+            assert "Permission denied" in on(started, "other", attempt)
+        assert "Operation not permitted" in on(started, "other", "rm -f /tmp/mine")
+        assert "Permission denied" in on(started, "lab", "touch /data/jo/x")
+        assert on(started, "other", "touch ~/x /data/jo/x") == ""
+    finally:
+        started.down()
 
 
 def test_calls_of_a_server_are_counted_from_the_last_reset(servers: fleet.Fleet) -> None:
