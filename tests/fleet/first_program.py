@@ -6,7 +6,6 @@ that a server without any network can still be logged in to.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -39,7 +38,7 @@ def main() -> None:
     descriptor, home, who, *sshd = sys.argv[1:]
     fill_home(home)
     told = subprocess.run(["/bin/sh", "-c", who], stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    print("Account:", json.dumps(told.stdout + told.stderr), file=sys.stderr, flush=True)
+    print("Account:", "|".join((told.stdout + told.stderr).splitlines()), file=sys.stderr, flush=True)
     while not sshd:
         signal.pause()  # nobody can log in
     listener = socket.socket(fileno=int(descriptor))

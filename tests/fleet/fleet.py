@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Throwaway servers on this machine: a real sshd inside one bubblewrap sandbox each, and an account without sudo.
+"""Throwaway servers on this machine: a real sshd inside one sandbox or container each, and an account without sudo.
 
     fleet.py up --servers 3 --shared-home 2      start them (again: start those that are missing)
     fleet.py inventory --group stack_mine        write <state>/inventory.yml for ansible-playbook -i
@@ -10,6 +10,9 @@
 
 `fleet.py up --help` says what a server can be asked to have, or to lack; each option may stand in a spec file too.
 
+By default bubblewrap makes the servers out of this machine's own system. With --backend podman or docker they are
+containers of another one (--image), and what they are asked to lack is really absent; images stay when they go.
+
 A server has its own address, host key, host name, HOME, /tmp, /var/tmp, accounts and processes; of the controller it
 sees only the system's folders, read-only. Started as root, the servers run as an ordinary user id all the same: nobody
 becomes root of this machine from there. Everything lives in the state folder (--state, by default .fleet/default).
@@ -19,6 +22,8 @@ becomes root of this machine from there. Everything lives in the state folder (-
     <state>/servers/<server>/{tmp,var_tmp,data}/ its /tmp and /var/tmp, and the folder of option --data
     <state>/servers/<server>/run/                read-only on the server: accounts, host key, sshd's settings
     <state>/servers/<server>/{log,process.json}  sshd's log, and what bubblewrap says about its process
+
+This machine opens the servers' addresses itself or lends them to containers (--network host): all are in 127.77.0.0/16.
 """
 
 from __future__ import annotations
@@ -26,36 +31,36 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import re
 import shlex
 import shutil
-import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from containers import Containers
 from sandbox import (
     LOGIN,
     LOGIN_ID,
-    ORDINARY_ID,
-    SYSTEM_PATH,
+    PORT,
+    WHO,
+    Backend,
+    Bubblewrap,
     FleetError,
     Python,
     Server,
-    as_ordinary_user,
     find_program,
-    probe_sandbox,
     read_spec,
-    sandbox_arguments,
     server_options,
     servers_from_spec,
 )
@@ -63,13 +68,15 @@ from sandbox import (
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIRST_PROGRAM = Path(__file__).resolve().with_name("first_program.py")
 
-PORT = 22022
+BACKENDS = ("bubblewrap", "podman", "docker")
+END_THEM = "End them first: fleet.py down --state {state}"
 ADDRESSES = "127.77"  # <ADDRESSES>.<fleet>.<server>: loopback, so reachable from this machine only
 FOREIGN_GROUP = 65534  # how a sandbox shows the starter's other groups, which it cannot give up without root
 
-SSHD_CONFIG = """\
-HostKey /run/fleet/host_key
-AuthorizedKeysFile /run/fleet/authorized_keys
+SSHD_CONFIG = f"""\
+Port {PORT}
+HostKey {{run}}/host_key
+AuthorizedKeysFile {{run}}/authorized_keys
 AuthenticationMethods publickey
 AcceptEnv LANG LC_*
 PrintMotd no
@@ -89,9 +96,6 @@ export SHELL={shell}
 exec {shell} "$@"
 """
 
-# What an account must answer to prove that it has no privileges: no single quotes, for any shell can pass it on.
-WHO = "id -un; id -u; pwd; hostname; (sudo -n true) 2>/dev/null && echo sudo || echo plain; id -G"
-
 
 # --- The fleet ----------------------------------------------------------------------------------------------------
 
@@ -99,14 +103,26 @@ WHO = "id -un; id -u; pwd; hostname; (sudo -n true) 2>/dev/null && echo sudo || 
 class Fleet:
     """The servers of one state folder."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, backend: str | None = None, image: str | None = None) -> None:
         self.state = state.resolve()
+        self.backend, self.image = backend or BACKENDS[0], image
         self.servers: dict[str, Server] = {}
         self.network: int | None = None
         if self._file.exists():
             stored = json.loads(self._file.read_text())
             self.network = stored["network"]
             self.servers = {server.name: server for server in servers_from_spec(stored)}
+            self.backend, self.image = stored["backend"], stored["image"]
+            if (backend or self.backend, image or self.image) != (self.backend, self.image):
+                raise FleetError(f"{self.state} holds other servers, of {self.backend}. {END_THEM.format(state=state)}")
+        if self.image and self.backend == "bubblewrap":
+            raise FleetError("An image is for containers: --backend podman, or --backend docker.")
+
+    @property
+    def _backend(self) -> Backend:
+        if self.backend == "bubblewrap":
+            return Bubblewrap()
+        return Containers(self.backend, self.image or Containers.image)
 
     @property
     def _file(self) -> Path:
@@ -152,20 +168,25 @@ class Fleet:
             for server in self.servers.values()
         }
         draft = self._file.with_suffix(".new")
-        draft.write_text(json.dumps({"network": self.network, "servers": options}, indent=2) + "\n")
+        stored = {"network": self.network, "backend": self.backend, "image": self.image, "servers": options}
+        draft.write_text(json.dumps(stored, indent=2) + "\n")
         draft.rename(self._file)
 
     # Starting
 
+    def probe(self) -> None:
+        """Raise FleetError with cause and remedy unless the backend can start servers on this machine."""
+        self._backend.check([Server("probe")])
+
     def up(self, wanted: Sequence[Server]) -> None:
         """Start the wanted servers that do not run yet, and prove each by logging in. Raises FleetError."""
-        for program in ("ssh", "ssh-keygen", "sshd", "bwrap"):
+        for program in ("ssh", "ssh-keygen"):
             find_program(program)
-        probe_sandbox()
         check_together(wanted)
         servers = {server.name: server for server in wanted}
         if self.servers and self.servers != servers:
-            raise FleetError(f"{self.state} holds other servers. End them first: fleet.py down --state {self.state}")
+            raise FleetError(f"{self.state} holds other servers. {END_THEM.format(state=self.state)}")
+        self._backend.check(wanted)
         self.servers = servers
         make_key(self._client_key, LOGIN)
         self._sockets.mkdir(mode=0o700, exist_ok=True)
@@ -174,9 +195,15 @@ class Fleet:
         listeners = self._listen(missing)
         for server in missing:
             self._prepare(server)
+        if not self._backend.inherits_listener:
+            for listener in listeners:
+                listener.close()
         for server, listener in zip(missing, listeners, strict=True):
-            self._start(server, listener)
+            self._backend.start(self.state, server, self.accounts(server), listener)
             listener.close()
+        if not self._backend.inherits_listener:
+            for server in missing:
+                await_connections(self.address(server), functools.partial(self.process_id, server))
         known = [f"[{self.address(s)}]:{PORT} {(self.folder(s) / 'run/host_key.pub').read_text()}" for s in wanted]
         (self.state / "known_hosts").write_text("".join(known))
         with ThreadPoolExecutor(max_workers=4) as pool:
@@ -222,13 +249,15 @@ class Fleet:
         make_skeleton(run / "home", server.home_files)
         passwd, group = "root:x:0:0:root:/root:/bin/bash\n", "root:x:0:\n"
         for account in self.accounts(server):
-            shell = "/run/fleet/login_shell" if account.umask else account.shell
+            shell = f"{self._backend.run_folder(account)}/login_shell" if account.umask else account.shell
             number = LOGIN_ID + self.number(account)
             passwd += f"{account.login}:x:{number}:{number}::{account.home}:{shell}\n"
             group += f"{account.login}:x:{number}:\n"
         files = {
             "authorized_keys": self._client_key.with_suffix(".pub").read_text(),
-            "sshd_config": SSHD_CONFIG + session_settings(server),
+            "sshd_config": SSHD_CONFIG.format(run=self._backend.run_folder(server))
+            + f"ListenAddress {self.address(server)}\n"
+            + session_settings(server),
             "passwd": passwd,
             "group": group,
             "hosts": f"127.0.0.1 localhost\n{self.address(server)} {server.host}\n",
@@ -245,33 +274,9 @@ class Fleet:
         for folder in (self.state, self.state / "homes", self.state / "servers", own, run):
             folder.chmod(0o755)  # whatever root's umask is
         if os.geteuid() == 0:
-            owner = ORDINARY_ID + self.number(server)  # but /tmp stays root's: of several accounts, no one's own
+            owner = self._backend.first_id + self.number(server)  # but /tmp stays root's, as elsewhere
             for path in (home, own / "data", run, *run.rglob("*")):
                 os.chown(path, owner, owner, follow_symlinks=False)
-
-    def _start(self, server: Server, listener: socket.socket) -> None:
-        own = self.folder(server)
-        prefix, state, python = as_ordinary_user(self.state, Python.of(server), ORDINARY_ID + self.number(server))
-        first_python = "/run/first_python" if server.python else "/usr/bin/python3"
-        sshd = [] if server.unreachable else [find_program("sshd"), "-i", "-e", "-f", "/run/fleet/sshd_config"]
-        with (own / "log").open("ab") as log, (own / "process.json").open("wb") as process:
-            inside = [first_python, "/run/fleet/first_program.py", str(listener.fileno()), server.home, WHO, *sshd]
-            subprocess.Popen(
-                [
-                    *prefix,
-                    find_program("bwrap"),
-                    *sandbox_arguments(server, state, python, self.accounts(server)),
-                    *("--info-fd", str(process.fileno())),
-                    *("--setenv", "FLEET_SERVER", str(own)),  # how process_id() knows it again
-                    *("--", *inside),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(listener.fileno(), process.fileno()),
-                env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"},
-                start_new_session=True,  # a Ctrl-C in the terminal is not for the servers
-            )
 
     def verify(self, server: Server) -> None:
         """Log in, and compare what the account is with what it must be. Raises FleetError, with the server's log."""
@@ -303,11 +308,8 @@ class Fleet:
         return [find_program("ssh"), *ssh_options(self.state / "known_hosts"), *extra, *target]
 
     def process_id(self, server: Server) -> int | None:
-        """Process id of a server's first process as this machine counts, or None when it does not run.
-
-        A number alone may long belong to another program: the command line must name this server's folder.
-        """
-        return server_process(self.folder(server))
+        """Process id of a server's first process as this machine counts, or None when it does not run."""
+        return self._backend.process(self.state, server)
 
     def inventory(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """An Ansible inventory; `groups` maps a group to its servers, or to nothing for all of them."""
@@ -368,16 +370,7 @@ class Fleet:
         """End every server of the state folder, also those of a start that broke off, and remove the folder."""
         if any(self.state.iterdir()) and not self._client_key.exists():  # the key is the first thing that `up` makes
             raise FleetError(f"{self.state} holds no fleet; it is left alone.")
-        processes = [server_process(path.parent) for path in self.state.glob("servers/*/process.json")]
-        for process in filter(None, processes):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)  # the first process of a sandbox takes all others with it
-        deadline = time.monotonic() + 10
-        for process in filter(None, processes):
-            while os.path.exists(f"/proc/{process}/ns"):
-                if time.monotonic() > deadline:
-                    raise FleetError(f"Process {process} does not end; {self.state} is left as it is.")
-                time.sleep(0.02)
+        self._backend.stop(self.state)
         remove_tree(self.state)
 
 
@@ -429,10 +422,6 @@ def check_together(servers: Sequence[Server]) -> None:
         same = [other for other in servers if other.host == server.host and other is not server]
         if any(other.login == server.login or other.home == server.home for other in same):
             raise FleetError(f"{server.name}: each account of {server.host} needs a login and a home of its own.")
-        if not os.access(server.shell, os.X_OK):
-            raise FleetError(
-                f"{server.name}: shell {server.shell} is not installed. scripts/system.sh tests does that."
-            )
         other = homes.setdefault(server.home_folder, server)
         if server.home_files != other.home_files:
             raise FleetError(f"{other.name} and {server.name} share a HOME: give both the same home_files.")
@@ -449,6 +438,16 @@ def listen(listener: socket.socket, server: Server) -> None:
                 socket.create_connection(listener.getsockname(), timeout=0.2).close()
                 continue
             break
+
+
+def await_connections(address: str, alive: Callable[[], object]) -> None:
+    """Wait until a server listens, or ends; `verify` then tells which."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and alive():
+        with contextlib.suppress(OSError):
+            socket.create_connection((address, PORT), timeout=1).close()
+            return
+        time.sleep(0.1)
 
 
 def verify_unreachable(server: Server, address: str) -> None:
@@ -471,20 +470,10 @@ def ssh_options(known_hosts: Path) -> list[str]:
     return ["-F", "none", *(word for setting in settings for word in ("-o", setting))]
 
 
-def server_process(folder: Path) -> int | None:
-    """First process of the server with this folder, or None: bubblewrap wrote its number, /proc knows what it is."""
-    try:
-        process = int(json.loads((folder / "process.json").read_text())["child-pid"])
-        arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError, KeyError):
-        return None
-    return process if os.fsencode(folder) in arguments else None
-
-
 def account_in_log(log: str) -> str:
     """What the first program, from which every session descends, last said of its own account."""
     said = [line.removeprefix("Account: ") for line in log.splitlines() if line.startswith("Account: ")]
-    return str(json.loads(said[-1])) if said else ""
+    return said[-1].replace("|", "\n") if said else ""
 
 
 def count_calls(log: str) -> dict[str, int]:
@@ -624,6 +613,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     up = verb("up", "start servers; those that already run are left alone")
+    up.add_argument("--backend", choices=BACKENDS, help=f"what makes the servers (default {BACKENDS[0]})")
+    up.add_argument("--image", help=f"what containers are built from: a Debian or Ubuntu (default {Containers.image})")
     up.add_argument("--spec", type=Path, help="JSON or YAML: {servers: {name: {option: value}}}; instead of the rest")
     up.add_argument("--servers", type=int, default=1, metavar="N", help="how many: server1 … serverN (default 1)")
     add_server_options(up)
@@ -631,7 +622,8 @@ def parser() -> argparse.ArgumentParser:
     up.epilog = "Only in a spec file: " + "; ".join(f"{field.name}, {field.metadata['help']}" for field in spec_only)
     verb("down", "end the servers and remove all they had")
     verb("status", "list the servers; exit status 1 when one is down")
-    verb("probe", "say whether servers can be started on this machine")
+    probe = verb("probe", "say whether servers can be started on this machine")
+    probe.add_argument("--backend", choices=BACKENDS, help=f"by what (default {BACKENDS[0]})")
     inventory = verb("inventory", "write an inventory for ansible-playbook -i")
     inventory.add_argument("--group", action="append", default=[], metavar="NAME[=SERVER,…]", help="put servers in it")
     inventory.add_argument("--output", type=Path, help="default: inventory.yml in the state folder")
@@ -650,7 +642,7 @@ def parser() -> argparse.ArgumentParser:
 def run(options: argparse.Namespace) -> int:
     """Do what the command line asks for; returns the exit status."""
     if options.verb == "probe":
-        probe_sandbox()
+        Fleet(options.state, options.backend).probe()
         return 0
     if options.verb == "down":
         if options.state.exists():
@@ -660,7 +652,7 @@ def run(options: argparse.Namespace) -> int:
     if options.verb == "up":
         wanted = servers_from_spec(read_spec(options.spec)) if options.spec else servers_from_options(options)
         with locked(options.state):
-            fleet = Fleet(options.state)
+            fleet = Fleet(options.state, options.backend, options.image)
             fleet.up(wanted)
         print_status(fleet)
         return 0

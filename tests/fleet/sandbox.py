@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 LOGIN = "researcher"
 LOGIN_ID = 1000  # user and group id on the server
 ORDINARY_ID = 52077  # user and group id on this machine when the fleet is started as root; needs no account
 # A second account of a server has the next number, in both.
+
+PORT = 22022
+# What an account must answer to prove that it has no privileges: no single quotes, for any shell can pass it on.
+WHO = "id -un; id -u; pwd; hostname; (sudo -n true) 2>/dev/null && echo sudo || echo plain; id -G"
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHONS = ("python[0-9]*", "python")
@@ -29,7 +37,8 @@ No throwaway server can be started: bubblewrap cannot make a user namespace here
   {said}
 In a container: start it with --security-opt seccomp=unconfined --security-opt apparmor=unconfined, or --privileged.
 On Ubuntu >= 23.10, as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0
-Elsewhere, as root: sysctl -w user.max_user_namespaces=10000"""
+Elsewhere, as root: sysctl -w user.max_user_namespaces=10000
+Or take containers, where one of these is installed and allowed: fleet.py up --backend podman, or --backend docker."""
 
 
 class FleetError(Exception):
@@ -162,6 +171,28 @@ def read_spec(path: Path) -> Mapping[str, Any]:
     if not isinstance(loaded, dict):
         raise FleetError(f"{path} is not a mapping with a key `servers`.")
     return loaded
+
+
+class Backend(Protocol):
+    """A way to start servers. What they see of the state folder, and how one logs in to them, is the same in all."""
+
+    first_id: int  # user and group id that a server's first account has on this machine, when root starts it
+    inherits_listener: bool  # whether the open socket is handed on, or closed for sshd to open the same
+
+    def run_folder(self, server: Server) -> str:
+        """Where the server sees <state>/servers/<server>/run."""
+
+    def check(self, servers: Sequence[Server]) -> None:
+        """Raise FleetError with cause and remedy unless these servers can really be started here."""
+
+    def start(self, state: Path, server: Server, accounts: Sequence[Server], listener: socket.socket) -> None:
+        """Start a server that is prepared; `accounts` are all those of its machine."""
+
+    def process(self, state: Path, server: Server) -> int | None:
+        """First process of a server as this machine counts, or None when it does not run."""
+
+    def stop(self, state: Path) -> None:
+        """End every server of a state folder, also those of a start that broke off."""
 
 
 # --- The sandbox --------------------------------------------------------------------------------------------------
@@ -312,3 +343,76 @@ def sandbox_arguments(server: Server, state: str, python: Python | None, account
                 [] if place.startswith("/usr/local/") else ["--ro-bind", f"{own}/run/python", os.path.realpath(place)]
             )
     return [*arguments, "--remount-ro", "/run", "--remount-ro", "/", "--chdir", server.home]
+
+
+class Bubblewrap:
+    """The default backend: nothing is installed or built for it, and an ordinary user can start it."""
+
+    first_id = ORDINARY_ID
+    inherits_listener = True
+
+    def run_folder(self, server: Server) -> str:
+        return "/run/fleet"
+
+    def check(self, servers: Sequence[Server]) -> None:
+        for program in ("sshd", "bwrap"):
+            find_program(program)
+        probe_sandbox()
+        for server in servers:
+            if not os.access(server.shell, os.X_OK):
+                raise FleetError(
+                    f"{server.name}: shell {server.shell} is not installed. `scripts/system.sh tests` installs some."
+                )
+
+    def start(self, state: Path, server: Server, accounts: Sequence[Server], listener: socket.socket) -> None:
+        own = state / "servers" / server.name
+        account = ORDINARY_ID + list(accounts).index(server)
+        prefix, shown, python = as_ordinary_user(state, Python.of(server), account)
+        first_python = "/run/first_python" if server.python else "/usr/bin/python3"
+        sshd = [] if server.unreachable else [find_program("sshd"), "-i", "-e", "-f", "/run/fleet/sshd_config"]
+        with (own / "log").open("ab") as log, (own / "process.json").open("wb") as process:
+            inside = [first_python, "/run/fleet/first_program.py", str(listener.fileno()), server.home, WHO, *sshd]
+            subprocess.Popen(
+                [
+                    *prefix,
+                    find_program("bwrap"),
+                    *sandbox_arguments(server, shown, python, accounts),
+                    *("--info-fd", str(process.fileno())),
+                    *("--setenv", "FLEET_SERVER", str(own)),  # how server_process() knows it again
+                    *("--", *inside),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(listener.fileno(), process.fileno()),
+                env={"PATH": SYSTEM_PATH, "LANG": "C.UTF-8"},
+                start_new_session=True,  # a Ctrl-C in the terminal is not for the servers
+            )
+
+    def process(self, state: Path, server: Server) -> int | None:
+        return server_process(state / "servers" / server.name)
+
+    def stop(self, state: Path) -> None:
+        processes = [server_process(path.parent) for path in state.glob("servers/*/process.json")]
+        for process in filter(None, processes):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)  # the first process of a sandbox takes all others with it
+        deadline = time.monotonic() + 10
+        for process in filter(None, processes):
+            while os.path.exists(f"/proc/{process}/ns"):
+                if time.monotonic() > deadline:
+                    raise FleetError(f"Process {process} does not end; {state} is left as it is.")
+                time.sleep(0.02)
+
+
+def server_process(folder: Path) -> int | None:
+    """First process of the server with this folder, or None: bubblewrap wrote its number, /proc knows what it is.
+
+    A number alone may long belong to another program: the command line must name this server's folder.
+    """
+    try:
+        process = int(json.loads((folder / "process.json").read_text())["child-pid"])
+        arguments = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError, KeyError):
+        return None
+    return process if os.fsencode(folder) in arguments else None

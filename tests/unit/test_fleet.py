@@ -12,7 +12,17 @@ from pathlib import Path
 
 import fleet
 import pytest
-from sandbox import FleetError, Python, Server, read_spec, sandbox_arguments, servers_from_spec
+from sandbox import (
+    PORT,
+    Bubblewrap,
+    FleetError,
+    Python,
+    Server,
+    read_spec,
+    sandbox_arguments,
+    server_process,
+    servers_from_spec,
+)
 
 SSHD_LOG = """\
 Connection from 127.0.0.1 port 53804 on 127.77.120.1 port 22022 rdomain ""
@@ -96,7 +106,6 @@ def test_command_line_can_ask_for_all_that_a_spec_can() -> None:
         (Server("b", account_of="c"), "an account of c, which is no server of its own"),
         (Server("b", account_of="a"), "needs a login and a home of its own"),
         (Server("b", account_of="a", login="jo", home="/home/jo"), "only root can give"),
-        (Server("b", shell="/bin/nosh"), "shell /bin/nosh is not installed"),
     ],
 )
 def test_what_servers_cannot_have_is_refused_before_anything_is_made(
@@ -105,6 +114,11 @@ def test_what_servers_cannot_have_is_refused_before_anything_is_made(
     monkeypatch.setattr(os, "geteuid", lambda: 1000 if second.login == "jo" else 0)
     with pytest.raises(FleetError, match=message):
         fleet.check_together([Server("a", shared_home="lab"), second])
+
+
+def test_shell_that_is_not_there_is_refused() -> None:
+    with pytest.raises(FleetError, match="a: shell /bin/nosh is not installed"):
+        Bubblewrap().check([Server("a", shell="/bin/nosh")])
 
 
 def test_python_that_does_not_run_is_refused(tmp_path: Path) -> None:
@@ -161,7 +175,7 @@ def test_read_only_folders_are_removed_and_links_not_followed(tmp_path: Path) ->
 
 def test_process_of_another_program_is_not_taken_for_a_server(tmp_path: Path) -> None:
     (tmp_path / "process.json").write_text(json.dumps({"child-pid": os.getpid()}))
-    assert fleet.server_process(tmp_path) is None
+    assert server_process(tmp_path) is None
 
 
 def test_down_leaves_a_folder_alone_that_is_not_its_own(tmp_path: Path) -> None:
@@ -297,7 +311,7 @@ def test_address_is_unreachable_in_the_way_that_was_asked_for(
     servers: fleet.Fleet, name: str, error: type[OSError]
 ) -> None:
     with pytest.raises(error):
-        socket.create_connection((servers.address(servers.named(name)), fleet.PORT), timeout=1)
+        socket.create_connection((servers.address(servers.named(name)), PORT), timeout=1)
     with pytest.raises(FleetError, match="accepts connections, where it was to be unreachable"):
         fleet.verify_unreachable(servers.named(name), servers.address(servers.named("first")))
 
