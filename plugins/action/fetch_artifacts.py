@@ -23,6 +23,7 @@ from ansible.plugins.action import ActionBase  # noqa: E402
 BLOCK = 1 << 20  # bytes
 PIECE = 16 * BLOCK  # pushed by one remote call
 SHOW_EVERY = 5.0  # seconds between two lines of progress
+RETRIES = 2
 SLICE = 10.0  # seconds that the module works before it reports
 
 
@@ -35,6 +36,8 @@ class ActionModule(ActionBase):
         self._started = self._shown = time.monotonic()
         self._named = ""  # the artifact that the last line was about
         arguments = {**self._task.args, "run": this_run()}
+        if self._connection.transport == "ssh":  # each call can be repeated when the connection broke
+            self._connection.set_option("reconnection_retries", RETRIES)
         mirror = str(arguments.get("mirror", ""))
         try:
             if not mirror.startswith("controller:"):

@@ -17,6 +17,7 @@ from typing import Any
 from ansible.module_utils.stack_installs import MARKER, RECEIPT, StackError, install_state, read_json
 from ansible.module_utils.stack_lease import STALE
 from ansible.module_utils.stack_lookup import mentions
+from ansible.module_utils.stack_temporary import new_temporary
 
 SHOWN = 100  # characters of a process's command that are told
 
@@ -44,7 +45,7 @@ def current_number(prefix: str) -> int:
 
 def flip(prefix: str, path: str) -> None:
     """Point `current` to `path`, by one rename."""
-    new = os.path.join(prefix, f".current.{os.urandom(6).hex()}")
+    new = new_temporary(prefix, "current")
     os.symlink(os.path.relpath(path, prefix), new)
     os.replace(new, os.path.join(prefix, "current"))
 

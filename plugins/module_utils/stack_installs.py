@@ -15,8 +15,8 @@ import hashlib
 import json
 import os
 import re
+import socket
 import stat
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +25,6 @@ MANIFEST = "manifest.json"
 MARKER = ".stack.json"
 SCHEMA = 1
 CLOSURE = ("packages", "inputs")  # of a conda channel with specs: all that conda installs for them, and its files
-OLD = 24 * 3600.0  # seconds: no build takes as long
 
 Manifest = dict[str, list[Any]]
 
@@ -318,6 +317,11 @@ def missing_folders(path: str) -> list[str]:
     return missing
 
 
+def temporary_folder(prefix: str) -> str:
+    """Where this server's processes have their temporary files; servers of a shared home have one each."""
+    return os.path.join(prefix, "var", "tmp", socket.gethostname())
+
+
 def claim(prefix: str, stack: str) -> None:
     """Make `prefix` this stack's own: its folders and its marker. Raises StackError as check_owner does."""
     check_owner(prefix, stack)
@@ -326,28 +330,6 @@ def claim(prefix: str, stack: str) -> None:
     marker = os.path.join(prefix, MARKER)
     if not read_json(marker):
         write_json(marker, {"stack": stack, "schema": SCHEMA, "made": made})
-    for folder in ("opt", "generations", "checks", "var/tmp", "var/cache", "var/log", "var/lease", "var/home"):
+    for folder in ("opt", "generations", "checks", "var/cache", "var/log", "var/lease", "var/home"):
         os.makedirs(os.path.join(prefix, folder), exist_ok=True)
-
-
-def new_temporary(prefix: str, purpose: str) -> str:
-    """A new name below `var/tmp`, for what is made there and renamed, or renamed aside and removed."""
-    return os.path.join(prefix, "var", "tmp", f"{purpose}-{os.urandom(6).hex()}")
-
-
-def leftovers(prefix: str) -> Iterator[str]:
-    """What killed runs left below `var/tmp`: installs renamed aside at once, anything else when it is old."""
-    folder = os.path.join(prefix, "var", "tmp")
-    for name in os.listdir(folder) if os.path.isdir(folder) else []:
-        path = os.path.join(folder, name)
-        with contextlib.suppress(FileNotFoundError):
-            if name.startswith("garbage-") or time.time() - os.lstat(path).st_mtime > OLD:
-                yield path
-
-
-def sweep(prefix: str) -> None:
-    """Remove what killed runs left below `var/tmp`."""
-    for path in leftovers(prefix):
-        # Files that a program still has open cannot all be removed over NFS (.nfs…): the next run tries again.
-        with contextlib.suppress(OSError):
-            remove_tree(path)
+    os.makedirs(temporary_folder(prefix), exist_ok=True)

@@ -52,6 +52,19 @@ def mentions(process: str) -> Iterator[str]:
             yield os.readlink(f"{folder}/{link}")
 
 
+def own_processes() -> set[int]:
+    """This process and those that it was started by, up to the first."""
+    found, process = set(), os.getpid()
+    while process:
+        found.add(process)
+        try:
+            with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as stream:
+                process = int(stream.read().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return found
+
+
 def processes_at(path: str) -> list[int]:
     """Processes of this server that have to do with `path` or what is below it."""
     found = [process for process in filter(str.isdigit, os.listdir("/proc")) if int(process) != os.getpid()]

@@ -48,13 +48,14 @@ from typing import Any
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_fetch import Fetcher, OutOfTime, Upstream, export_commit, in_mirror, resolve
-from ansible.module_utils.stack_installs import StackError
+from ansible.module_utils.stack_installs import StackError, remove_tree
 
 
 def export(artifact: dict[str, Any], cache: str, mirror: str, upstream: bool, timeout: float) -> tuple[str, str]:
     """(tar, repository) of a git tree; a mirror's own copy of the repository is asked first."""
     folder = os.path.join(cache, "git", artifact["commit"])
-    os.makedirs(folder, exist_ok=True)
+    remove_tree(folder)  # what a killed run left in it
+    os.makedirs(folder)
     tar = os.path.join(folder, artifact["filename"])
     repositories = [in_mirror(mirror, f"git/{artifact['mirrored']}")] if mirror else []
     if upstream:

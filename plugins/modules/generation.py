@@ -11,7 +11,7 @@ description:
     activation files. It is made under another name and gets its own by one rename, with a manifest and a receipt as
     an install has them; it is never modified.
   - O(state=staged) makes it, unless one with the same digest is there. O(state=current) points C(current) to it,
-    by one rename.
+    by one rename, and removes what killed runs left.
 options:
   prefix: {description: The stack's prefix., type: path, required: true}
   state: {description: What to bring about., type: str, choices: [staged, current], required: true}
@@ -41,12 +41,12 @@ from ansible.module_utils.stack_installs import (
     RECEIPT,
     StackError,
     install_state,
-    new_temporary,
     publish,
     read_json,
     remove_tree,
 )
-from ansible.module_utils.stack_lookup import current_generation
+from ansible.module_utils.stack_lookup import current_generation, seen_at
+from ansible.module_utils.stack_temporary import new_temporary, sweep
 
 
 def find(prefix: str, digest: str) -> int:
@@ -97,8 +97,10 @@ def stage(prefix: str, digest: str, installs: dict[str, str], links: dict[str, s
         path = folder_of(prefix, number)
         building = new_temporary(prefix, "generation")
         try:
-            write(building, path, {**installs, **links}, files)
-            publish(building, {"number": number, "digest": digest, "installs": installs})
+            os.makedirs(building)
+            with seen_at(building):
+                write(building, path, {**installs, **links}, files)
+                publish(building, {"number": number, "digest": digest, "installs": installs})
             os.chmod(building, 0o755)  # a folder must be writable to be renamed
             os.rename(building, path)
             os.chmod(path, 0o555)
@@ -143,6 +145,7 @@ def main() -> None:
                 if not number:
                     raise StackError(f"{prefix} has no generation {digest} to make current. Stage it first.")
                 flip(prefix, folder_of(prefix, number))
+                sweep(prefix)  # the last step of a run: also what killed runs left after their last build
     except StackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

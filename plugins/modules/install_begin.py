@@ -45,11 +45,10 @@ from ansible.module_utils.stack_installs import (
     StackError,
     claim,
     install_state,
-    new_temporary,
     read_json,
-    sweep,
 )
 from ansible.module_utils.stack_lookup import processes_at
+from ansible.module_utils.stack_temporary import new_temporary, sweep
 
 POLL = 2.0  # seconds
 ORPHANS = 300.0  # seconds

@@ -38,7 +38,8 @@ from typing import Any
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_generations import builders, current_number, generations, sharing, unasked, users
-from ansible.module_utils.stack_installs import RECEIPT, StackError, leftovers, new_temporary, remove_tree
+from ansible.module_utils.stack_installs import RECEIPT, StackError, remove_tree
+from ansible.module_utils.stack_temporary import leftovers, new_temporary
 
 RECENT = 3600.0  # seconds: a run that is under way makes a generation of its installs within that time
 
@@ -159,7 +160,6 @@ def remove(prefix: str, path: str) -> None:
     aside = full
     if path.startswith(("opt/", "generations/")):
         aside = new_temporary(prefix, "garbage")
-        os.makedirs(os.path.dirname(aside), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.chmod(full, 0o755)  # a folder must be writable to be renamed
             os.rename(full, aside)

@@ -65,7 +65,7 @@ def foreign(prefix: str) -> list[str]:
         name
         for name in os.listdir(prefix)
         if name not in OURS
-        and not name.startswith((MARKER, ".current."))
+        and not name.startswith(MARKER)
         and (os.path.islink(path := os.path.join(prefix, name)) or not os.path.isdir(path) or os.listdir(path))
     )
 

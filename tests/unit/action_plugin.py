@@ -21,6 +21,7 @@ class Action:
         self.modules: list[dict[str, Any]] = []  # arguments of each module call
         self.commands: list[str] = []
         self.shown: list[str] = []
+        self.options: dict[str, Any] = {}  # of the connection
         self.cut_command: int | None = None  # the number of the command whose connection breaks half-way
         spec = importlib.util.spec_from_file_location(f"action_{name}", ACTIONS / f"{name}.py")
         assert spec and spec.loader
@@ -32,7 +33,7 @@ class Action:
         self.modules, self.commands, self.shown = [], [], []
         task = SimpleNamespace(args=self.arguments, async_val=0, check_mode=False, action=self.name)
         shell = SimpleNamespace(tmpdir="")
-        connection = SimpleNamespace(transport=self.transport, _shell=shell)
+        connection = SimpleNamespace(transport=self.transport, _shell=shell, set_option=self.options.__setitem__)
         display = SimpleNamespace(display=self.shown.append, vvv=lambda *_words: None)
         action = self.plugin.ActionModule(task, connection, None, None, None, None)
         action._display = display

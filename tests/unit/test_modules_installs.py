@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.stack_installs import MARKER, RECEIPT, install_state, remove_tree
+from ansible.module_utils.stack_installs import (
+    MARKER,
+    RECEIPT,
+    install_state,
+    remove_tree,
+    temporary_folder,
+)
 from ansible.module_utils.stack_wanted import wanted_installs
 from run_module import Running, run_module
 
@@ -76,6 +82,11 @@ def build(prefix: Path) -> Path:
 
 def lease(prefix: Path) -> Path:
     return prefix / LEASE
+
+
+def temporary(prefix: Path) -> list[str]:
+    """What lies among this server's temporary files."""
+    return os.listdir(temporary_folder(str(prefix)))
 
 
 # --- Look-up ----------------------------------------------------------------------------------------------------------
@@ -179,9 +190,11 @@ def test_check_mode_says_what_would_be_built_and_makes_nothing(prefix: Path) -> 
 def test_what_a_killed_run_left_is_removed(prefix: Path) -> None:
     path = Path(begin(prefix)["path"])
     (path / "half").touch()
-    (prefix / "var/tmp/garbage-old").mkdir()
+    for folder in (prefix / "var/tmp", Path(temporary_folder(str(prefix)))):
+        (folder / "garbage-old").mkdir()
+    (Path(temporary_folder(str(prefix))) / "conda-half").mkdir()
     assert begin(prefix)["build"]
-    assert os.listdir(path) == os.listdir(prefix / "var/tmp") == []
+    assert os.listdir(path) == temporary(prefix) == []
 
 
 def test_a_damaged_install_is_replaced(prefix: Path) -> None:
@@ -335,7 +348,7 @@ def test_a_generation_ties_installs_and_files_together(prefix: Path) -> None:
     assert not (prefix / "current").is_symlink()
     for path in (folder, *folder.rglob("*")):
         assert path.is_symlink() or path.stat().st_mode & 0o222 == 0, path
-    assert os.listdir(prefix / "var/tmp") == []
+    assert temporary(prefix) == []
 
 
 def test_the_same_generation_is_made_once(prefix: Path) -> None:
@@ -385,7 +398,7 @@ def test_two_servers_of_a_shared_home_may_make_it_at_once(prefix: Path) -> None:
     assert {Path(path).parent for path in paths} == {prefix / "generations"}
     assert sorted(os.listdir(prefix / "generations")) == sorted(Path(path).name for path in paths)
     assert all(install_state(path)["state"] == "present" for path in paths)
-    assert os.listdir(prefix / "var/tmp") == []
+    assert temporary(prefix) == []
 
 
 def test_a_damaged_generation_is_not_used_again(prefix: Path) -> None:
@@ -425,4 +438,4 @@ def test_a_generation_that_cannot_be_written_is_one_sentence(prefix: Path) -> No
     message = generation(prefix)["msg"]
     assert message.startswith("The generation could not be made below ")
     assert message.endswith("The current one is untouched.")
-    assert os.listdir(prefix / "var/tmp") == []
+    assert temporary(prefix) == []

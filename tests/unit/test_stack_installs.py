@@ -22,13 +22,11 @@ from ansible.module_utils.stack_installs import (
     claim,
     digest,
     install_state,
-    new_temporary,
     owner_of,
     publish,
     read_json,
     remove_tree,
     sha256_of,
-    sweep,
     unpinned,
     write_json,
 )
@@ -361,18 +359,6 @@ def test_removing_does_not_follow_links(tmp_path: Path) -> None:
 
 def test_removing_nothing_is_fine(tmp_path: Path) -> None:
     remove_tree(str(tmp_path / "none"))
-
-
-def test_sweeping_takes_garbage_at_once_and_the_rest_when_it_is_old(tmp_path: Path) -> None:
-    claim(str(tmp_path), "mine")
-    temporary = tmp_path / "var" / "tmp"
-    garbage = Path(new_temporary(str(tmp_path), "garbage"))
-    for name in (garbage, temporary / "old", temporary / "new"):
-        name.mkdir()
-        (name / "file").touch()
-    os.utime(temporary / "old", (0, 0))
-    sweep(str(tmp_path))
-    assert os.listdir(temporary) == ["new"]
 
 
 # --- Whose a prefix is ------------------------------------------------------------------------------------------------
