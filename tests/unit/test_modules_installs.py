@@ -425,6 +425,18 @@ def test_what_is_not_staged_cannot_become_current(prefix: Path) -> None:
     assert not (prefix / "current").is_symlink()
 
 
+def test_the_last_step_removes_what_a_run_left_that_died_after_publishing(prefix: Path) -> None:
+    build(prefix)
+    left = [prefix / "var/lease" / f"base-{found(prefix)['base']['digest']}.json"]
+    left.append(Path(temporary_folder(str(prefix))) / "generation-half")
+    for path in left:
+        path.touch()
+        os.utime(path, (0, 0))
+    generation(prefix)
+    generation(prefix, "current")
+    assert [path for path in left if path.exists()] == []
+
+
 def test_check_mode_makes_no_generation(prefix: Path) -> None:
     for state in ("staged", "current"):
         assert generation(prefix, state, check=True)["changed"]
