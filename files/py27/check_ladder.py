@@ -54,7 +54,7 @@ ROLES = ('nvidia_libs', 'anaconda2', 'caffe2', 'cocoapi', 'detectron')
 PASSED, FAILED, NOT_APPLICABLE = 'passed', 'failed', 'not_applicable'
 
 CPU_CHECK_SECONDS = 300
-GPU_CHECK_SECONDS = 1800  # on a GPU newer than the machine code, the driver first compiles PTX for some eleven minutes
+GPU_CHECK_SECONDS = 3600  # the driver first compiles PTX for newer GPUs: 12 minutes on one server, longer on another
 OPERATOR_LIBRARY = 'libcaffe2_detectron_ops_gpu.so'
 BASELINE = 'configs/12_2017_baselines/e2e_mask_rcnn_R-50-FPN_1x.yaml'
 
@@ -917,21 +917,23 @@ def served(capability, modules):
     return 'ptx' if compiled and all(compiled) else 'partly' if any(compiled) else ''
 
 
-Prediction = collections.namedtuple('Prediction', 'operators libraries')
+Prediction = collections.namedtuple('Prediction', 'operators libraries nccl')
 
 
-def predict(capability, operators, caffe2, libraries=()):
+def predict(capability, operators, caffe2, libraries=(), nccl=()):
     """What a GPU of this compute capability will run, by the `gpu_modules` of Detectron's operators, of Caffe2, and of
-    each cuDNN and cuBLAS outside of Caffe2.
+    each cuDNN and cuBLAS, and each NCCL, outside of Caffe2.
 
     Returns Prediction(operators: 'code', 'ptx' for after a compilation, '' for not; libraries: whether cuDNN and cuBLAS
-    run). Caffe2 that can be compiled only partly runs operators: the rest of it is the cuDNN and cuBLAS inside it.
+    run; nccl: whether NCCL does). Caffe2 that can be compiled only partly runs operators: the rest of it is the cuDNN,
+    cuBLAS and NCCL inside it.
     """
     ways = [served(capability, modules) for modules in [caffe2] + list(libraries)]
     own = served(capability, operators)
     runs = own in ('code', 'ptx') and ways[0]
     return Prediction('' if not runs else 'code' if own == ways[0] == 'code' else 'ptx',
-                      all(way in ('code', 'ptx') for way in ways))
+                      all(way in ('code', 'ptx') for way in ways),
+                      all(served(capability, modules) in ('code', 'ptx') for modules in nccl or [caffe2]))
 
 
 def predictions(stack):
@@ -939,27 +941,48 @@ def predictions(stack):
     caffe2 = caffe2_library(stack)
     folders = [os.path.dirname(caffe2), stack.path('caffe2', 'lib')]
     folders += [stack.path('nvidia_libs', 'lib64')] if 'nvidia_libs' in stack.installs else []
-    needed = [os.path.join(place, name) for name in elf_dynamic(caffe2)['needed']
-              if name.startswith(('libcudnn', 'libcublas')) for place in folders]
-    code = [stack.gpu_code(path) for path in [operator_library_path(stack), caffe2]
-            + [path for path in needed if os.path.isfile(path)]]
-    return [predict(gpu['compute_capability'], code[0], code[1], code[2:]) for gpu in stack.gpus]
+    needed = elf_dynamic(caffe2)['needed']
+
+    def code_outside(*stems):
+        paths = [os.path.join(place, name) for name in needed if name.startswith(stems) for place in folders]
+        return [stack.gpu_code(path) for path in paths if os.path.isfile(path)]
+
+    code = (stack.gpu_code(operator_library_path(stack)), stack.gpu_code(caffe2),
+            code_outside('libcudnn', 'libcublas'), code_outside('libnccl'))
+    return [predict(gpu['compute_capability'], *code) for gpu in stack.gpus]
 
 
 def gpu_title(gpu):
     return 'GPU %d (%s, compute capability %s)' % (gpu['index'], gpu['name'], gpu['compute_capability'])
 
 
-def predicted_sentence(gpu, prediction, code):
-    """A prediction in plain words; `gpu` is an entry of the report's list, `code` all that have machine code."""
-    if prediction == ('code', True):
-        return '%s: there is machine code for it' % gpu_title(gpu)
-    who, span = gpu_title(gpu), 'machine code for %s to %s only' % (code[0], code[-1]) if code else 'no machine code'
+def gpus_title(gpus):
+    """Some GPUs in words, those of one kind together: 'GPUs 0, 1 (Tesla V100, compute capability 7.0)'."""
+    kinds = collections.OrderedDict()
+    for gpu in gpus:
+        kinds.setdefault((gpu['name'], gpu['compute_capability']), []).append(gpu)
+    return ' and '.join(gpu_title(kind[0]) if len(kind) == 1 else gpu_title(kind[0]).replace(
+        'GPU %d' % kind[0]['index'], 'GPUs %s' % ', '.join(str(gpu['index']) for gpu in kind), 1)
+        for kind in kinds.values())
+
+
+def unserved(prediction):
+    """What does not run where cuDNN and cuBLAS do not, in words."""
+    return 'cuDNN and cuBLAS' if prediction.nccl else 'cuDNN, cuBLAS and NCCL'
+
+
+def predicted_sentence(gpus, prediction, code):
+    """A prediction in plain words; `gpus` are those that it is for, `code` all capabilities with machine code."""
+    if prediction == ('code', True, True):
+        return '%s: there is machine code for it' % gpus_title(gpus)
+    who, span = gpus_title(gpus), 'machine code for %s to %s only' % (code[0], code[-1]) if code else 'no machine code'
+    once = ', after a one-time compilation of minutes' if prediction.operators == 'ptx' else ''
     if prediction.operators and prediction.libraries:
-        return '%s: all will run, after a one-time compilation of minutes' % who
+        return '%s: all will run%s%s' % (who, once, '' if prediction.nccl else
+                                         ', but for NCCL: train on one GPU, as sums over several will fail')
     if prediction.operators:
-        return ('%s: Caffe2\'s own operators will run, after a one-time compilation of minutes, but cuDNN and cuBLAS '
-                'hold %s: convolutions and matrix products will fail, so nothing can be trained' % (who, span))
+        return ('%s: Caffe2\'s own operators will run%s, but %s hold %s: convolutions and matrix products will fail, '
+                'so nothing can be trained' % (who, once, unserved(prediction), span))
     return '%s: nothing will run; this Caffe2 holds %s and no PTX that suits it' % (who, span)
 
 
@@ -984,8 +1007,11 @@ def driver(stack):
 def compute_capability(stack):
     found = predictions(stack)
     code, _ = reached_by_all(stack.gpu_code(caffe2_library(stack)), stack.gpu_code(operator_library_path(stack)))
-    sentences = '; '.join(predicted_sentence(gpu, one, code) for gpu, one in zip(stack.gpus, found))
-    if not all(one.operators and one.libraries for one in found):
+    alike = collections.OrderedDict()
+    for gpu, one in zip(stack.gpus, found):
+        alike.setdefault(one, []).append(gpu)
+    sentences = '; '.join(predicted_sentence(gpus, one, code) for one, gpus in alike.items())
+    if not all(one.operators and one.libraries and (one.nccl or len(found) == 1) for one in found):
         fit = 'a GPU of compute capability %s to %d.x, or ' % (code[0], version(code[-1])[0]) if code else ''
         raise Failed(sentences, 'use %sa stack for a newer CUDA' % fit)
     return sentences
@@ -1002,31 +1028,37 @@ def known_predictions(stack):
 def outlook(stack, rungs):
     """Prediction beside measurement, for each GPU: {index, name, compute_capability, predicted, measured, agree}.
 
-    `predicted` and `measured` are {operators, libraries}, libraries being cuDNN and cuBLAS: whether they work, None
-    where nothing is known; predicted['compilation'] is whether the driver compiles first. The checks use the first GPU.
-    `agree` is None until both are known. Where the driver is too old, nothing is predicted to work.
+    `predicted` and `measured` are {operators, libraries, nccl}, libraries being cuDNN and cuBLAS: whether they work,
+    None where nothing is known; predicted['compilation'] is whether the driver compiles first. The checks use the first
+    GPU, but for nccl: that is a sum over all of them, which fails with the least of them, and None where there is one.
+    `agree` is None until a GPU's operators and libraries have been measured. Where the driver is too old, nothing is
+    predicted to work.
     """
     refused = any(one['name'] == 'driver' and one['status'] == FAILED for rung in rungs for one in rung['checks'])
     status = dict((rung['rung'], {PASSED: True, FAILED: False}.get(rung['status'])) for rung in rungs)
-    rows = []
-    for gpu, prediction in known_predictions(stack):
-        prediction = Prediction('', False) if refused else prediction
-        predicted = {'operators': bool(prediction.operators), 'libraries': prediction.libraries}
+    known, rows = known_predictions(stack), []
+    nccl = all(one.nccl for _, one in known) and not refused if len(known) > 1 else None
+    for gpu, prediction in known:
+        prediction = Prediction('', False, False) if refused else prediction
+        predicted = {'operators': bool(prediction.operators), 'libraries': prediction.libraries, 'nccl': nccl}
         measured = {'operators': status['operator'], 'libraries': status['cudnn_cublas']}
         if rows:
             measured = dict.fromkeys(measured)
+        measured['nccl'] = status['multi_gpu']
+        unmeasured = None in (measured['operators'], measured['libraries'])
         rows.append({'index': gpu['index'], 'name': gpu['name'], 'compute_capability': gpu['compute_capability'],
                      'predicted': dict(predicted, compilation=prediction.operators == 'ptx'), 'measured': measured,
-                     'agree': None if None in measured.values() else measured == predicted})
+                     'agree': None if unmeasured else all(
+                         measured[what] in (None, predicted[what]) for what in measured)})
     return rows
 
 
 def outlook_words(answers):
     """What works, in words; `answers` is `predicted` or `measured` of a row of the outlook."""
     words = {True: 'work', False: 'fail', None: 'not measured'}
-    return 'operators %s%s, cuDNN and cuBLAS %s' % (
+    return 'operators %s%s, cuDNN and cuBLAS %s%s' % (
         words[answers['operators']], ' once compiled' if answers.get('compilation') else '',
-        words[answers['libraries']])
+        words[answers['libraries']], '' if answers['nccl'] is None else ', NCCL %ss' % words[answers['nccl']])
 
 
 def verdict(row):
@@ -1039,10 +1071,11 @@ def compilation_notice(stack):
     compiled = [(gpu, one) for gpu, one in known_predictions(stack) if one.operators == 'ptx']
     if not compiled:
         return ''
-    notice = '%s: no machine code for it, so the driver compiles PTX, once, for some 12 minutes, into %s' % (
-        ' and '.join(gpu_title(gpu) for gpu, _ in compiled), os.environ.get('CUDA_CACHE_PATH', '~/.nv/ComputeCache'))
+    notice = '%s: no machine code for this kind, so the driver compiles PTX, once, for 10 to 30 minutes, into %s' % (
+        gpus_title(gpu for gpu, _ in compiled), os.environ.get('CUDA_CACHE_PATH', '~/.nv/ComputeCache'))
     if not all(one.libraries for _, one in compiled):
-        notice += '; cuDNN and cuBLAS, of which not all has PTX, are expected to fail, and measured all the same'
+        notice += '; %s, of which not all has PTX, are expected to fail, and measured all the same' % unserved(
+            compiled[0][1])
     return notice
 
 

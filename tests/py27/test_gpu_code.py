@@ -191,18 +191,18 @@ def test_caffe2_is_found_where_each_torch_has_it(ladder: ModuleType, tmp_path: P
     ],
 )
 def test_prediction_for_every_gpu(ladder: ModuleType, capability: str, operators: str, libraries: bool) -> None:
-    assert ladder.predict(capability, OPERATORS, CAFFE2) == (operators, libraries)
+    assert ladder.predict(capability, OPERATORS, CAFFE2) == (operators, libraries, libraries)
 
 
 def test_a_build_with_ptx_everywhere_serves_newer_gpus_whole(ladder: ModuleType) -> None:
-    assert ladder.predict("9.0", OPERATORS, OPERATORS) == ("ptx", True)
-    assert ladder.predict("9.0", OPERATORS, OPERATORS, [{LIBRARY_KEY: 300}]) == ("ptx", False)
-    assert ladder.predict("9.0", OPERATORS, OPERATORS, [{((), ("7.0",)): 2, LIBRARY_KEY: 1}]) == ("ptx", False)
+    assert ladder.predict("9.0", OPERATORS, OPERATORS) == ("ptx", True, True)
+    assert ladder.predict("9.0", OPERATORS, OPERATORS, [{LIBRARY_KEY: 300}]) == ("ptx", False, True)
+    assert ladder.predict("9.0", OPERATORS, OPERATORS, [{((), ("7.0",)): 2, LIBRARY_KEY: 1}]) == ("ptx", False, True)
 
 
 def test_without_code_nothing_is_predicted_to_run(ladder: ModuleType) -> None:
-    assert ladder.predict("7.0", {}, CAFFE2) == ("", True)
-    assert ladder.predict("7.0", OPERATORS, {}) == ("", False)
+    assert ladder.predict("7.0", {}, CAFFE2) == ("", True, True)
+    assert ladder.predict("7.0", OPERATORS, {}) == ("", False, False)
 
 
 def test_libraries_outside_of_caffe2_count(ladder: ModuleType, tmp_path: Path) -> None:
@@ -212,14 +212,14 @@ def test_libraries_outside_of_caffe2_count(ladder: ModuleType, tmp_path: Path) -
     (tmp_path / "nvidia_libs" / "lib64" / "libcudnn.so.7").write_bytes(elf(LIBRARY))
     installs = {"caffe2": str(caffe2), "nvidia_libs": str(tmp_path / "nvidia_libs")}
     gpus = [gpu("9.0"), gpu("7.5", 1)]
-    assert ladder.predictions(ladder.Stack(installs, gpus=gpus)) == [("ptx", False), ("code", True)]
+    assert ladder.predictions(ladder.Stack(installs, gpus=gpus)) == [("ptx", False, True), ("code", True, True)]
 
 
 @pytest.mark.parametrize(
     ("capability", "status", "words"),
     [
         ("7.0", "passed", "there is machine code for it"),
-        ("9.0", "failed", "cuDNN and cuBLAS hold machine code for 3.5 to 7.0 only"),
+        ("9.0", "failed", "cuDNN, cuBLAS and NCCL hold machine code for 3.5 to 7.0 only"),
         ("3.0", "failed", "nothing will run"),
     ],
 )
@@ -236,14 +236,39 @@ def test_prediction_is_said_in_plain_words(
         assert found["remedy"].startswith("use a GPU of compute capability 3.5 to 7.x")
 
 
+def test_gpus_of_one_kind_share_a_sentence(ladder: ModuleType, tmp_path: Path) -> None:
+    gpus = [gpu("7.0"), gpu("9.0", 1), gpu("7.0", 2), gpu("9.0", 10)]
+    stack = ladder.Stack({"caffe2": str(caffe2_install(tmp_path, OWN, LIBRARY))}, gpus=gpus)
+    new = "GPUs 1, 10 (Some GPU, compute capability 9.0): "
+    sentences = run(ladder, "compute_capability", stack)["reason"].split("; ")
+    assert sentences[0] == "GPUs 0, 2 (Some GPU, compute capability 7.0): there is machine code for it"
+    assert sentences[1].startswith(f"{new}Caffe2's own operators will run")
+    assert len(sentences) == 2
+    assert ladder.compilation_notice(stack).startswith(f"{new}no machine code")
+
+
+@pytest.mark.parametrize(("gpus", "status"), [(1, "passed"), (2, "failed")])
+def test_without_nccl_one_gpu_is_served_and_two_are_not(
+    ladder: ModuleType, tmp_path: Path, gpus: int, status: str
+) -> None:
+    caffe2 = caffe2_install(tmp_path / "caffe2", OWN, needed=("libnccl.so.2",))
+    (tmp_path / "nvidia_libs" / "lib64").mkdir(parents=True)
+    (tmp_path / "nvidia_libs" / "lib64" / "libnccl.so.2").write_bytes(elf(LIBRARY))
+    installs = {"caffe2": str(caffe2), "nvidia_libs": str(tmp_path / "nvidia_libs")}
+    stack = ladder.Stack(installs, gpus=[gpu("9.0", index) for index in range(gpus)])
+    found = run(ladder, "compute_capability", stack)
+    assert found["status"] == status
+    assert "but for NCCL: train on one GPU" in found["detail"] + found["reason"]
+
+
 def test_a_compilation_is_announced_with_its_reason(ladder: ModuleType, tmp_path: Path) -> None:
     install = {"caffe2": str(caffe2_install(tmp_path, OWN, LIBRARY))}
     notice = ladder.compilation_notice(ladder.Stack(install, gpus=[gpu("9.0")]))
     for words in (
         "compute capability 9.0",
         "no machine code",
-        "12 minutes",
-        "cuDNN and cuBLAS",
+        "10 to 30 minutes",
+        "cuDNN, cuBLAS and NCCL",
         "measured all the same",
     ):
         assert words in notice
@@ -282,6 +307,36 @@ def test_prediction_stands_beside_measurement(
     assert lines[at + 3] == (f"  {verdict}" if verdict else "")
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "multi_gpu", "predicted", "measured", "verdict"),
+    [
+        (["9.0", "9.0"], "failed", ", NCCL fails", ", NCCL fails", "they agree"),
+        (["9.0", "9.0"], "passed", ", NCCL fails", ", NCCL works", "they DISAGREE"),
+        (["9.0", "9.0"], "not_applicable", ", NCCL fails", "fail", "they agree"),  # not asked for with --rungs
+        (["7.0", "7.0"], "passed", ", NCCL works", ", NCCL works", "they agree"),
+        (["7.0", "9.0"], "failed", ", NCCL fails", ", NCCL fails", "they agree"),  # the sum goes over both
+        (["9.0"], "not_applicable", "fail", "fail", "they agree"),
+    ],
+)
+def test_a_sum_over_all_gpus_is_predicted_for_all_of_them(
+    ladder: ModuleType,
+    tmp_path: Path,
+    capabilities: list[str],
+    multi_gpu: str,
+    predicted: str,
+    measured: str,
+    verdict: str,
+) -> None:
+    gpus = [gpu(capability, index) for index, capability in enumerate(capabilities)]
+    stack = ladder.Stack({"caffe2": str(caffe2_install(tmp_path, OWN, LIBRARY))}, gpus=gpus)
+    libraries = "passed" if capabilities[0] == "7.0" else "failed"
+    rows = ladder.outlook(stack, rungs(ladder, operator="passed", cudnn_cublas=libraries, multi_gpu=multi_gpu))
+    assert ladder.outlook_words(rows[0]["predicted"]).endswith(predicted)
+    assert ladder.outlook_words(rows[0]["measured"]).endswith(measured)
+    assert ladder.verdict(rows[0]) == verdict
+    assert {row["predicted"]["nccl"] for row in rows} == {rows[0]["predicted"]["nccl"]}
+
+
 def test_a_driver_that_is_too_old_is_part_of_the_prediction(ladder: ModuleType, tmp_path: Path) -> None:
     stack = ladder.Stack({"caffe2": str(caffe2_install(tmp_path, OWN, LIBRARY))}, gpus=[gpu("7.0")])
     climbed = rungs(ladder, predicted="failed", operator="failed", cudnn_cublas="failed")
@@ -294,6 +349,6 @@ def test_what_was_measured_on_a_real_h200_is_what_the_code_predicts(ladder: Modu
     stack = ladder.Stack({"caffe2": str(caffe2_install(tmp_path, OWN, LIBRARY))}, gpus=recorded["gpus"])
     (row,) = ladder.outlook(stack, recorded["rungs"])
     assert (row["name"], row["compute_capability"]) == ("NVIDIA H200", "9.0")
-    assert row["predicted"] == {"operators": True, "libraries": False, "compilation": True}
-    assert row["measured"] == {"operators": True, "libraries": False}
+    assert row["predicted"] == {"operators": True, "libraries": False, "nccl": None, "compilation": True}
+    assert row["measured"] == {"operators": True, "libraries": False, "nccl": None}
     assert row["agree"]
