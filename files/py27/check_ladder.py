@@ -1182,6 +1182,7 @@ def gpu_relu(stack):
 def nccl_allreduce(stack):
     import numpy as np
     from caffe2.python import core, workspace
+    os.environ.setdefault('NCCL_DEBUG', 'WARN')  # else it fails without a word
     count = len(stack.gpus)
     names = ['gpu_%d/x' % index for index in range(count)]
     for index, name in enumerate(names):
@@ -1285,19 +1286,20 @@ def exit_cause(code, output=''):
                  if re.match(r'SIG[A-Z0-9]+$', name))  # of synonyms the first: SIGABRT, not SIGIOT
     cause = 'died of signal %d (%s)' % (-code, names.get(-code, 'unknown')) if code < 0 else 'exit status %d' % code
     line = telling_line(output)
-    if 'terminate called without an active exception' in line:
-        line += ' (Caffe2 ends so when an operator on the GPU fails while threads of it still run)'
     return '%s: %s' % (cause, line) if line else cause
 
 
 def telling_line(output):
     """The line of a program's output that says most about its failure; '' if there is none."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    for pattern in (r'enforce fail|CUDNN_STATUS|CUBLAS_STATUS|no kernel image|[Uu]nhandled (CUDA|system) error',
+    for pattern in (r'enforce fail|CUDNN_STATUS|CUBLAS_STATUS|no kernel image|[Uu]nhandled (CUDA|system) error|'
+                    r'NCCL WARN Cuda failure',
                     r'^\w*(Error|Exception)\b', r'^Aborted|^FAILED|^Segmentation'):
         found = [line for line in lines if re.search(pattern, line)]
         if found:
             return found[-1][:500]
+    if lines and 'terminate called without an active exception' in lines[-1]:
+        return lines[-1] + ' (Caffe2 ends so when an operator on the GPU fails while threads of it still run)'
     return lines[-1][:500] if lines else ''
 
 
