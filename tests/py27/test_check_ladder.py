@@ -146,6 +146,14 @@ def test_what_unittest_printed(ladder: ModuleType, output: str, summary: tuple[i
         (1, "Traceback:\n  x\nImportError: no cv2\n", "exit status 1: ImportError: no cv2"),
         (-6, "[enforce fail at a.cc:98] 35 vs 0\nframe #0\n", "died of signal 6 (SIGABRT): [enforce fail at a.cc"),
         (-11, "", "died of signal 11 (SIGSEGV)"),
+        (-6, "terminate called without an active exception\n", "(Caffe2 ends so when an operator on the GPU fails"),
+        (
+            -6,  # as on two NVIDIA H100
+            "gpu1:9:9 [1] include/nvlink.h:28 NCCL WARN Call to open failed : Bad address\n"
+            "gpu1:9:9 [0] misc/enqueue.cu:65 NCCL WARN Cuda failure 'invalid device function'\n"
+            "terminate called without an active exception\n",
+            "SIGABRT): gpu1:9:9 [0] misc/enqueue.cu:65 NCCL WARN Cuda failure 'invalid device function'",
+        ),
         (1, "RuntimeError: x\nstatus: CUDNN_STATUS_EXECUTION_FAILED\nframe\n", "CUDNN_STATUS_EXECUTION_FAILED"),
     ],
 )

@@ -344,11 +344,18 @@ def test_a_driver_that_is_too_old_is_part_of_the_prediction(ladder: ModuleType, 
     assert ladder.verdict(ladder.outlook(stack, climbed)[0]) == "they agree"
 
 
-def test_what_was_measured_on_a_real_h200_is_what_the_code_predicts(ladder: ModuleType, tmp_path: Path) -> None:
-    recorded = json.loads((ROOT / "docs" / "recorded" / "nvidia-h200-ladder.json").read_text())
+@pytest.mark.parametrize(
+    ("record", "name", "gpus", "nccl"),
+    [("nvidia-h200", "NVIDIA H200", 1, None), ("nvidia-h100x2", "NVIDIA H100 80GB HBM3", 2, False)],
+)
+def test_what_was_measured_on_real_gpus_is_what_the_code_predicts(
+    ladder: ModuleType, tmp_path: Path, record: str, name: str, gpus: int, nccl: bool | None
+) -> None:
+    recorded = json.loads((ROOT / "docs" / "recorded" / f"{record}-ladder.json").read_text())
     stack = ladder.Stack({"caffe2": str(caffe2_install(tmp_path, OWN, LIBRARY))}, gpus=recorded["gpus"])
-    (row,) = ladder.outlook(stack, recorded["rungs"])
-    assert (row["name"], row["compute_capability"]) == ("NVIDIA H200", "9.0")
-    assert row["predicted"] == {"operators": True, "libraries": False, "nccl": None, "compilation": True}
-    assert row["measured"] == {"operators": True, "libraries": False, "nccl": None}
-    assert row["agree"]
+    rows = ladder.outlook(stack, recorded["rungs"])
+    assert [(row["name"], row["compute_capability"]) for row in rows] == [(name, "9.0")] * gpus
+    assert rows[0]["predicted"] == {"operators": True, "libraries": False, "nccl": nccl, "compilation": True}
+    assert rows[0]["measured"] == {"operators": True, "libraries": False, "nccl": nccl}
+    assert rows[0]["agree"]
+    assert recorded.get("outlook", rows) == rows
