@@ -6,6 +6,8 @@ import os
 import shlex
 import tempfile
 import time
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +26,52 @@ BLOCK = 1 << 20  # bytes
 PIECE = 16 * BLOCK  # pushed by one remote call
 SHOW_EVERY = 5.0  # seconds between two lines of progress
 RETRIES = 2
+WINDOW = 30.0  # seconds that a rate is measured over
 SLICE = 10.0  # seconds that the module works before it reports
 
 
+class Progress:
+    """How far all files together are, and how fast it went lately, for a person who waits."""
+
+    def __init__(self) -> None:
+        self._started = self._shown = time.monotonic()
+        self._seen = deque([(self._started, 0)])  # (time, bytes that had come by then)
+
+    def line(self, verb: str, came: int, left: int, files: str) -> str:
+        """A line; "" when the last one is not old, or when all was over before there was one.
+
+        `came`: bytes that came since the start, `left`: bytes still to come, `files`: how many are there.
+        """
+        now = time.monotonic()
+        self._seen.append((now, came))
+        while len(self._seen) > 2 and now - self._seen[1][0] > WINDOW:
+            self._seen.popleft()
+        if (now - self._shown < SHOW_EVERY) if left else (self._shown == self._started):
+            return ""
+        self._shown = now
+        all_of_it = came + left
+        done = f"{verb} {came / 1e6:.0f} of {all_of_it / 1e6:.0f} MB ({100 * came // max(all_of_it, 1)} %), {files}"
+        if not left:
+            return f"{done}, in {_clock(now - self._started)}"
+        since, before = self._seen[0]
+        rate = (came - before) / max(now - since, 1e-3)  # bytes per second
+        return f"{done}, {rate / 1e6:.1f} MB/s, {f'ETA {_clock(left / rate)}' if rate > 0 else 'no ETA'}"
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as a person reads them: 41 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 100:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 6000 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 class ActionModule(ActionBase):
-    """One artifact after the other: cache, then the mirror (pushed where it lies on the controller), then upstream."""
+    """Cache, then the mirror (pushed, a file after the other, where it lies on the controller), then upstream."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        self._started = self._shown = time.monotonic()
-        self._named = ""  # the artifact that the last line was about
         arguments = {**self._task.args, "run": this_run()}
         if self._connection.transport == "ssh":  # each call can be repeated when the connection broke
             self._connection.set_option("reconnection_retries", RETRIES)
@@ -56,34 +93,28 @@ class ActionModule(ActionBase):
         )
         return result
 
-    def _show(self, name: str, have: int, size: int, verb: str, last: bool = False) -> None:
-        now = time.monotonic()
-        if now - self._shown < SHOW_EVERY and not (last and self._named == name):
-            return
-        self._named = name
-        self._shown = now
-        self._display.display(
-            f"[{self._vars.get('inventory_hostname')}] {name}: {verb} {have / 1e6:.0f} of {size / 1e6:.0f} MB "
-            f"({100 * have // max(size, 1)} %), {now - self._started:.0f} s"
-        )
+    def _show(self, line: str) -> None:
+        if line:
+            self._display.display(f"[{self._vars.get('inventory_hostname')}] {line}")
 
     def _fetch(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Call the module until nothing is missing; each call is a slice of time."""
-        files = dict(arguments.get("verified", {}))
+        progress, came, changed = Progress(), 0, False
+        files, errors = dict(arguments.get("verified", {})), dict[str, str]()
         origin: dict[str, str] = {}
-        changed = False
         while True:
-            result = self._module({**arguments, "verified": files, "seconds": SLICE})
+            result = self._module({**arguments, "verified": files, "errors": errors, "seconds": SLICE})
             if result.get("failed") or "missing" not in result:
                 return result
-            files = result["files"]
+            files, errors = result["files"], result["errors"]
             origin.update(result["origin"])
             changed = changed or result["changed"]
+            came += result["received"]
+            # A git tree has no size that is known before.
+            left = sum(item["size"] - item["have"] for item in result["missing"] if "size" in item)
+            self._show(progress.line("downloaded", came, left, f"{len(files)} of {len(arguments['artifacts'])} files"))
             if not result["missing"]:
                 return {**result, "origin": origin, "changed": changed}
-            first = result["missing"][0]
-            if "size" in first:  # a git tree has none that is known before
-                self._show(first["filename"], first["have"], first["size"], "downloaded")
 
     def _push_and_fetch(self, arguments: dict[str, Any], mirror: Path, exported: Path) -> dict[str, Any]:
         """Push what the controller's mirror has and the server's cache lacks, then let the module do the rest."""
@@ -99,6 +130,7 @@ class ActionModule(ActionBase):
         arguments = {**arguments, "artifacts": artifacts, "mirror": ""}
         whole: set[str] = set()  # pushed from their first byte on
         origin = {}
+        progress, came = Progress(), 0
         while True:
             looked = self._module({**arguments, "seconds": 0})
             if looked.get("failed") or "missing" not in looked:
@@ -106,7 +138,7 @@ class ActionModule(ActionBase):
             to_push = [artifact for artifact in looked["missing"] if here[artifact["filename"]].is_file()]
             if not to_push:
                 break
-            for artifact in to_push:
+            for number, artifact in enumerate(to_push):
                 name = artifact["filename"]
                 # Pushed and still missing: it did not have its sum. Unless another source had begun the part, which
                 # the module has removed by now, the mirror's file is wrong.
@@ -117,7 +149,12 @@ class ActionModule(ActionBase):
                     )
                 if not artifact["have"]:
                     whole.add(name)
-                self._push(here[name], artifact, arguments)
+                rest = artifact["size"] - artifact["have"]
+                others = sum(item["size"] - item["have"] for item in to_push[number + 1 :])
+                for sent in self._push(here[name], artifact, arguments):
+                    came, rest = came + sent, rest - sent
+                    done = len(looked["files"]) + number + (not rest)
+                    self._show(progress.line("pushed", came, rest + others, f"{done} of {len(artifacts)} files"))
                 origin[name] = "mirror (pushed from the controller)"
         result = self._fetch({**arguments, "verified": looked["files"]}) if looked["missing"] else looked
         if result.get("failed"):
@@ -142,10 +179,10 @@ class ActionModule(ActionBase):
         known = {"filename": artifact["filename"], "sha256": sha256_of(str(tar)), "size": tar.stat().st_size}
         return known, tar
 
-    def _push(self, path: Path, artifact: dict[str, Any], arguments: dict[str, Any]) -> None:
-        """Write what is missing of `path` to the part on the server, a piece per remote call."""
+    def _push(self, path: Path, artifact: dict[str, Any], arguments: dict[str, Any]) -> Iterator[int]:
+        """Write what is missing of `path` to the part on the server, a piece per remote call; yields bytes gained."""
         beaten = time.monotonic()
-        part, done = artifact["part"], artifact["have"] // BLOCK
+        part, done, there = artifact["part"], artifact["have"] // BLOCK, artifact["have"]
         with path.open("rb") as stream:
             stream.seek(done * BLOCK)
             while piece := stream.read(PIECE):
@@ -163,5 +200,5 @@ class ActionModule(ActionBase):
                 if time.monotonic() - beaten > STALE / 3:  # a slow line: keep the lease alive
                     beaten = time.monotonic()
                     self._module({**arguments, "artifacts": [], "seconds": 0})
-                have = stream.tell()
-                self._show(path.name, have, artifact["size"], "pushed", last=have == artifact["size"])
+                yield stream.tell() - there
+                there = stream.tell()

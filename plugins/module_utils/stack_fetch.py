@@ -17,6 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -31,6 +32,7 @@ CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 NOTHING = "nothing, for stack_upstream is false and no mirror has it"
 FILL_MIRROR = "Fill a mirror on a machine that can reach it: `ansible-playbook playbooks/mirror.yml`."
+ORIGIN = ".origin"  # beside a fetched file, and named after it: a text that says where its bytes came from
 
 # How an address fails, beside OSError: a broken answer, an address that is none, a page that is no text.
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
@@ -94,6 +96,30 @@ def verified(path: str, artifact: dict[str, Any]) -> bool:
         return os.path.getsize(path) == artifact["size"] and bool(sha256_of(path) == artifact["sha256"])
     except OSError:
         return False
+
+
+def origin_of(path: str) -> str:
+    """Where the file at `path` was fetched from, as written beside it; "" where nothing is."""
+    try:
+        with open(path + ORIGIN, encoding="utf-8") as stream:
+            return stream.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def keep_origin(path: str, origin: str) -> None:
+    """Write beside the file at `path` where it came from."""
+    with open(f"{path}{ORIGIN}.new", "w", encoding="utf-8") as stream:
+        stream.write(f"{origin}\n")
+    os.replace(f"{path}{ORIGIN}.new", path + ORIGIN)
+
+
+def all_errors(errors: list[str]) -> str:
+    """One message of the messages about several artifacts, the common remedy once."""
+    if len(errors) == 1:
+        return errors[0]
+    said = [error.removesuffix(f" {FILL_MIRROR}") for error in errors]
+    return " ".join([f"{len(errors)} files could not be had.", *said, *([FILL_MIRROR] if said != errors else [])])
 
 
 class _Links(HTMLParser):
@@ -170,6 +196,7 @@ class Upstream:
 
     def __init__(self, index: str = "", debian: str = "") -> None:
         self._index, self._debian = index, debian
+        self._asking = threading.Lock()
 
     def urls(self, artifact: dict[str, Any]) -> list[str]:
         """Addresses to try for one artifact. Raises ValueError when there is none, NO_ANSWER of the index."""
@@ -188,7 +215,8 @@ class Upstream:
 
     def index_page(self, project: str) -> tuple[str, str]:
         """(page, address that its links are relative to) of a project on the package index. Raises NO_ANSWER."""
-        self._index = self._index or pypi_index()
+        with self._asking:  # pip, once, even when several threads want to know
+            self._index = self._index or pypi_index()
         if not self._index:
             raise ValueError("no pip on this machine tells which package index to ask (stack_pypi_index names one)")
         base = f"{self._index.rstrip('/')}/{re.sub(r'[-_.]+', '-', project).lower()}/"
@@ -211,17 +239,19 @@ def open_url(url: str, offset: int = 0) -> Any:
     return urllib.request.urlopen(request, timeout=TIMEOUT)
 
 
-def download(url: str, part: IO[bytes], size: int, deadline: float) -> None:
+def download(url: str, part: IO[bytes], size: int, deadline: float, at_least: float = 0.0) -> None:
     """Bring `url` to the unbuffered file `part`, going on from where it stands.
 
-    Raises OutOfTime after `deadline` (of time.monotonic), and NO_ANSWER when the address does not answer, answers
-    short, or has more than `size` bytes.
+    Raises OutOfTime after `deadline` (of time.monotonic), but not before it has read for `at_least` seconds: where
+    answers take long to begin, a slice of time would otherwise bring next to nothing. Raises NO_ANSWER when the address
+    does not answer, answers short, or has more than `size` bytes.
     """
     have = part.seek(0, os.SEEK_END)
     with open_url(url, have) as answer:
         if have and not (answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")):
             have = part.seek(0)
             part.truncate()
+        deadline = max(deadline, time.monotonic() + at_least)
         while chunk := answer.read1(CHUNK):
             have += len(chunk)
             if have > size:
@@ -237,12 +267,17 @@ def download(url: str, part: IO[bytes], size: int, deadline: float) -> None:
 class Fetcher:
     """Brings artifacts into `cache`, or finds them in a mirror folder of this machine, until a deadline.
 
-    The unfinished copy of a file lies beside its place, as `<filename>.part`.
+    The unfinished copy of a file lies beside its place, as `<filename>.part`. Several threads may fetch at once,
+    each another artifact.
     """
 
     def __init__(self, cache: str, mirror: str, upstream: Upstream | None, seconds: float) -> None:
         self.cache, self.mirror, self.upstream = cache, mirror, upstream
-        self.deadline = time.monotonic() + seconds
+        self.seconds, self.deadline = seconds, time.monotonic() + seconds
+
+    def in_time(self) -> bool:
+        """Whether the deadline is still to come."""
+        return time.monotonic() < self.deadline
 
     def path(self, artifact: dict[str, Any]) -> str:
         """Path of an artifact in the cache."""
@@ -255,9 +290,12 @@ class Fetcher:
         return {**artifact, "part": part, "have": os.path.getsize(part) if os.path.exists(part) else 0}
 
     def find(self, artifact: dict[str, Any]) -> tuple[str, str]:
-        """(path, origin) of a verified copy in the cache (a complete part included) or a mirror folder, or ("", "")."""
+        """(path, origin) of a verified copy in the cache (a complete part included) or a mirror folder, or ("", "").
+
+        The origin of a copy in the cache is where it was fetched from; "cache" where that was not written down.
+        """
         if verified(self.path(artifact), artifact) or self.adopt(artifact):
-            return self.path(artifact), "cache"
+            return self.path(artifact), origin_of(self.path(artifact)) or "cache"
         path = "" if is_url(self.mirror) else in_mirror(self.mirror, mirrored_at(artifact))
         return (path, self.mirror) if path and verified(path, artifact) else ("", "")
 
@@ -284,6 +322,7 @@ class Fetcher:
             if self._download(url, artifact, tried):
                 # The part may have begun with another source's bytes: once more, from the start.
                 if self.adopt(artifact) or (resumed and self._download(url, artifact, tried) and self.adopt(artifact)):
+                    keep_origin(self.path(artifact), without_secrets(url))
                     return self.path(artifact), without_secrets(url)
                 tried.append(f"{without_secrets(url)}: its bytes do not have the locked sha256 {artifact['sha256']}")
         reasons = "; ".join(tried) or NOTHING
@@ -305,7 +344,7 @@ class Fetcher:
         """Whether `url` gave as many bytes as it should; else the reason is added to `tried`."""
         with open(self.missing(artifact)["part"], "ab", buffering=0) as part:
             try:
-                download(url, part, artifact["size"], self.deadline)
+                download(url, part, artifact["size"], self.deadline, at_least=self.seconds)
             except NO_ANSWER as error:
                 if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                     raise

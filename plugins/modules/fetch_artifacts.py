@@ -8,8 +8,11 @@ module: fetch_artifacts
 short_description: Fetch verified artifacts
 description:
   - Brings each artifact from the cache, the mirror or its upstream, in this order, and verifies it before use.
-  - Works for O(seconds) and then returns what is still to come, so that the action plugin of the same name can show
-    progress and call again; downloads resume. The action plugin also pushes files from a mirror on the controller.
+  - Works on O(parallel) artifacts at a time for O(seconds), and then returns what is still to come, so that the action
+    plugin of the same name can show progress and call again; downloads resume. The action plugin also pushes files from
+    a mirror on the controller.
+  - An artifact that cannot be had does not stop the others; in the end the module fails and names all of them. Where
+    one after the other fails and no byte comes, it does not try the rest.
 options:
   artifacts:
     description: >-
@@ -27,6 +30,8 @@ options:
   pypi_index: {description: Package index; by default pip's own setting., type: str, default: ''}
   debian_mirror: {description: Debian mirror; by default that of APT's settings., type: str, default: ''}
   verified: {description: Paths by filename that an earlier slice found verified., type: dict, default: {}}
+  errors: {description: Messages by filename about what an earlier slice could not have., type: dict, default: {}}
+  parallel: {description: How many artifacts are fetched at the same time., type: int, default: 4}
   seconds: {description: Length of a slice., type: float, default: 10}
   leases: {description: Folder of the leases that this run's builds keep alive., type: path, default: ''}
   run: {description: Who runs this play; the action plugin adds it., type: dict, default: {}}
@@ -40,15 +45,39 @@ missing:
   description: What is still to come, resolved, each with C(have) (bytes there) and C(part) (path to append to).
   type: list
   returned: success
+errors: {description: Messages by filename about what could not be had so far., type: dict, returned: success}
+received: {description: Bytes that this call brought., type: int, returned: success}
 """
 
 import os
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_fetch import Fetcher, OutOfTime, Upstream, export_commit, in_mirror, resolve
+from ansible.module_utils.stack_fetch import (
+    Fetcher,
+    OutOfTime,
+    Upstream,
+    all_errors,
+    export_commit,
+    in_mirror,
+    resolve,
+)
 from ansible.module_utils.stack_installs import StackError, remove_tree
+
+GIVE_UP = 8  # errors, and no byte in a whole slice: the network is not there, and each of the others would take as long
+
+
+class Got(NamedTuple):
+    """What became of one artifact: it has a path, or is still to come, or cannot be had."""
+
+    path: str = ""
+    origin: str = ""
+    changed: bool = False
+    received: int = 0  # bytes
+    missing: dict[str, Any] | None = None
+    error: str = ""
 
 
 def export(artifact: dict[str, Any], cache: str, mirror: str, upstream: bool, timeout: float) -> tuple[str, str]:
@@ -63,6 +92,62 @@ def export(artifact: dict[str, Any], cache: str, mirror: str, upstream: bool, ti
     return tar, export_commit(repositories, artifact["commit"], tar, timeout)
 
 
+def bring(artifact: dict[str, Any], fetcher: Fetcher, given: dict[str, Any]) -> Got:
+    """One artifact, from where it can be had. Raises OSError when the cache cannot be written."""
+    try:
+        if "commit" in artifact:
+            if not fetcher.in_time():
+                return Got(missing=artifact)
+            path, origin = export(artifact, given["cache"], given["mirror"], given["upstream"], given["git_timeout"])
+            return Got(path, origin, changed=True, received=os.path.getsize(path))
+        artifact = resolve(artifact, given["mirror"])
+        path, origin = fetcher.find(artifact)
+        if path:
+            return Got(path, origin)
+        had = fetcher.missing(artifact)["have"]
+        if fetcher.in_time():
+            try:
+                path, origin = fetcher.fetch(artifact)
+                return Got(path, origin, changed=True, received=artifact["size"] - had)
+            except OutOfTime:
+                pass
+        missing = fetcher.missing(artifact)
+        return Got(missing=missing, received=max(0, missing["have"] - had))
+    except StackError as error:
+        return Got(error=str(error))
+
+
+def bring_all(given: dict[str, Any]) -> dict[str, Any]:
+    """The module's result, with C(msg) where it fails. Raises OSError when the cache cannot be written."""
+    upstream = Upstream(given["pypi_index"], given["debian_mirror"]) if given["upstream"] else None
+    fetcher = Fetcher(given["cache"], given["mirror"], upstream, given["seconds"])
+    known = given["verified"].keys() | given["errors"].keys()
+    artifacts = {artifact["filename"]: artifact for artifact in given["artifacts"] if artifact["filename"] not in known}
+    # The largest first, so that none of them is left alone at the end.
+    order = sorted(artifacts, key=lambda name: -artifacts[name].get("size", 0))
+    with ThreadPoolExecutor(max(1, given["parallel"])) as pool:
+        waiting = {name: pool.submit(bring, artifacts[name], fetcher, given) for name in order}
+        try:
+            found = {name: waiting[name].result() for name in artifacts}
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error that concerns all
+    missing = [got.missing for got in found.values() if got.missing]
+    errors = given["errors"] | {name: got.error for name, got in found.items() if got.error}
+    result = {
+        "changed": any(got.changed for got in found.values()),
+        "files": given["verified"] | {name: got.path for name, got in found.items() if got.path},
+        "origin": {name: got.origin for name, got in found.items() if got.path},
+        "missing": missing,
+        "errors": errors,
+        "received": sum(got.received for got in found.values()),
+    }
+    hopeless = len(errors) >= GIVE_UP and not result["received"]
+    if errors and (hopeless or not missing):
+        rest = [f"{len(missing)} more were not tried to the end."] if missing else []
+        result["msg"] = " ".join([all_errors(list(errors.values())), *rest])
+    return result
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -73,6 +158,8 @@ def main() -> None:
             "pypi_index": {"type": "str", "default": ""},
             "debian_mirror": {"type": "str", "default": ""},
             "verified": {"type": "dict", "default": {}},
+            "errors": {"type": "dict", "default": {}},
+            "parallel": {"type": "int", "default": 4},
             "seconds": {"type": "float", "default": 10},
             "leases": {"type": "path", "default": ""},
             "run": {"type": "dict", "default": {}},
@@ -80,42 +167,14 @@ def main() -> None:
         }
     )
     given = module.params
-    upstream = Upstream(given["pypi_index"], given["debian_mirror"]) if given["upstream"] else None
-    fetcher = Fetcher(given["cache"], given["mirror"], upstream, given["seconds"])
-    files, origin, missing, changed = dict(given["verified"]), {}, [], False
-    out_of_time = given["seconds"] <= 0
     try:
         stack_lease.beat(given["leases"], stack_lease.holder_of(given["run"]))
-        for artifact in given["artifacts"]:
-            name = artifact["filename"]
-            if name in files:
-                continue
-            if "commit" in artifact:
-                if out_of_time:
-                    missing.append(artifact)
-                else:
-                    files[name], origin[name] = export(
-                        artifact, given["cache"], given["mirror"], given["upstream"], given["git_timeout"]
-                    )
-                    changed = True
-                continue
-            artifact = resolve(artifact, given["mirror"])
-            path, found_in = fetcher.find(artifact)
-            try:
-                if not path and not out_of_time:
-                    path, found_in = fetcher.fetch(artifact)
-                    changed = True
-            except OutOfTime:
-                out_of_time = True
-            if path:
-                files[name], origin[name] = path, found_in
-            else:
-                missing.append(fetcher.missing(artifact))
-    except StackError as error:
-        module.fail_json(msg=str(error))
+        result = bring_all(given)
     except OSError as error:
         module.fail_json(msg=f"Artifacts cannot be kept in {given['cache']}: {error}. Check its space and permissions.")
-    module.exit_json(changed=changed, files=files, origin=origin, missing=missing)
+    if "msg" in result:
+        module.fail_json(msg=result["msg"])
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ import subprocess
 
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.stack_fetch import ORIGIN
 from ansible.module_utils.stack_installs import StackError, publish, read_json, remove_tree
 from ansible.module_utils.stack_lookup import seen_at
 
@@ -90,6 +91,7 @@ def main() -> None:
         if download.startswith(given["cache"] + os.sep):
             with contextlib.suppress(OSError):  # what stays only takes space
                 remove_tree(download)
+                remove_tree(download + ORIGIN)
                 os.rmdir(os.path.dirname(download))
     size = f"{receipt['paths']} paths, {receipt['bytes'] / 1e6:.0f} MB"
     module.exit_json(changed=True, receipt=receipt, msg=f"{role} {install['version']} published: {size}")

@@ -211,18 +211,84 @@ def test_a_commit_that_the_controller_lacks_is_one_sentence(tmp_path: Path, mirr
 # --- Progress ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_long_push_shows_that_it_lives(tmp_path: Path, mirror: Path) -> None:
-    put(mirror, artifact())
-    action = fetching(tmp_path, mirror, artifact())
+def test_a_long_push_shows_how_far_all_files_are(tmp_path: Path, mirror: Path) -> None:
+    entries = [artifact(), artifact("b", CONTENT[:MIB])]
+    for entry, content in zip(entries, (CONTENT, CONTENT[:MIB]), strict=True):
+        put(mirror, entry, content)
+    part(tmp_path, entries[0]).write_bytes(CONTENT[: 2 * MIB])  # of an earlier run
+    action = fetching(tmp_path, mirror, *entries)
     action.plugin.SHOW_EVERY = 0.0  # type: ignore[attr-defined]
     action.run()
-    said, seconds = zip(*(line.rsplit(", ", 1) for line in action.shown), strict=True)
-    assert said == (
-        "[gpu1] wheel.whl: pushed 2 of 5 MB (39 %)",
-        "[gpu1] wheel.whl: pushed 4 of 5 MB (79 %)",
-        "[gpu1] wheel.whl: pushed 5 of 5 MB (100 %)",
+    rate = r", \d+\.\d MB/s, ETA \d+ s"
+    for line, expected in zip(
+        action.shown,
+        [
+            r"\[gpu1\] pushed 2 of 4 MB \(49 %\), 0 of 2 files" + rate,
+            r"\[gpu1\] pushed 3 of 4 MB \(75 %\), 1 of 2 files" + rate,
+            r"\[gpu1\] pushed 4 of 4 MB \(100 %\), 2 of 2 files, in \d+ s",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(expected, line), line
+
+
+def test_a_long_download_shows_how_far_all_files_are(tmp_path: Path) -> None:
+    contents = {name: os.urandom(3 * MIB) for name in "ab"}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    entries = [{**artifact(name, content), "urls": [(tmp_path / name).as_uri()]} for name, content in contents.items()]
+    action = Action("fetch_artifacts", artifacts=entries, cache=str(tmp_path / "cache"), mirror="", parallel=1)
+    action.plugin.SHOW_EVERY = 0.0  # type: ignore[attr-defined]
+    action.plugin.SLICE = 1e-9  # type: ignore[attr-defined]  # no time for anything
+    looked = action._execute_module(module_args={**action.arguments, "seconds": 0})
+    assert looked["received"] == 0
+    answers = iter(
+        [
+            {**looked, "received": 0},
+            {
+                **looked,
+                "received": 2 * MIB,
+                "missing": [{**looked["missing"][0], "have": 2 * MIB}, looked["missing"][1]],
+            },
+            {**looked, "received": 4 * MIB, "missing": [], "files": {"a": "/a", "b": "/b"}},
+        ]
     )
-    assert all(re.fullmatch(r"\d+ s", one) for one in seconds)
+    action._execute_module = lambda **_arguments: next(answers)  # type: ignore[method-assign]
+    action.run()
+    for line, expected in zip(
+        action.shown,
+        [
+            r"\[gpu1\] downloaded 0 of 6 MB \(0 %\), 0 of 2 files, 0.0 MB/s, no ETA",
+            r"\[gpu1\] downloaded 2 of 6 MB \(33 %\), 0 of 2 files, \d+\.\d MB/s, ETA \d+ s",
+            r"\[gpu1\] downloaded 6 of 6 MB \(100 %\), 2 of 2 files, in \d+ s",
+        ],
+        strict=True,
+    ):
+        assert re.fullmatch(expected, line), line
+
+
+def test_the_eta_follows_the_rate_of_the_last_half_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    plugin = Action("fetch_artifacts").plugin
+    monkeypatch.setattr(plugin.time, "monotonic", lambda: now[0])
+    progress, lines = plugin.Progress(), []
+    for seconds, came in ((10, 100), (20, 200), (60, 240), (95, 275), (130, 275), (165, 275)):
+        now[0] = 1000.0 + seconds
+        lines.append(progress.line("got", came * 10**6, (1000 - came) * 10**6, "x").partition("x, ")[2])
+    assert lines == [
+        "10.0 MB/s, ETA 90 s",
+        "10.0 MB/s, ETA 80 s",
+        "1.0 MB/s, ETA 12 min 40 s",
+        "1.0 MB/s, ETA 12 min 5 s",
+        "0.0 MB/s, no ETA",
+        "0.0 MB/s, no ETA",
+    ]
+    assert progress.line("got", 10**9, 0, "x") == "got 1000 of 1000 MB (100 %), x, in 2 min 45 s"
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0 s"), (99, "99 s"), (100, "1 min 40 s"), (7260, "2 h 1 min")])
+def test_times_are_read_at_a_glance(seconds: float, shown: str) -> None:
+    assert Action("fetch_artifacts").plugin._clock(seconds) == shown
 
 
 def test_a_short_push_shows_nothing(tmp_path: Path, mirror: Path) -> None:

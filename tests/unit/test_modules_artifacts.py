@@ -55,7 +55,8 @@ def test_what_is_fetched_once_is_found_the_next_time(tmp_path: Path, site: tuple
     (folder / "a").unlink()
     second = fetch(tmp_path / "cache", artifact("a", f"{url}/a"))
     assert (first["changed"], first["origin"]) == (True, {"a": f"{url}/a"})
-    assert (second["changed"], second["origin"]) == (False, {"a": "cache"})
+    assert (second["changed"], second["origin"]) == (False, first["origin"])
+    assert (first["received"], second["received"]) == (len(CONTENT), 0)
     assert first["files"] == second["files"]
     assert first["missing"] == second["missing"] == []
 
@@ -76,6 +77,61 @@ def test_what_an_earlier_slice_verified_is_not_read_again(tmp_path: Path) -> Non
 def test_what_cannot_be_fetched_is_one_sentence(tmp_path: Path) -> None:
     message = fetch(tmp_path / "cache", artifact("a", "http://127.0.0.1:1/a"))["msg"]
     assert message.startswith("a could not be fetched. Tried: http://127.0.0.1:1/a: ")
+
+
+class Together(Quiet):
+    """Answers when `barrier.parties` requests wait."""
+
+    barrier: threading.Barrier
+
+    def do_GET(self) -> None:
+        self.barrier.wait()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(CONTENT)))
+        self.end_headers()
+        self.wfile.write(CONTENT)
+
+
+@pytest.mark.parametrize(("parallel", "together"), [(3, True), (2, False)])
+def test_as_many_files_as_the_knob_says_are_fetched_at_the_same_time(
+    tmp_path: Path, parallel: int, together: bool
+) -> None:
+    handler = type("Handler", (Together,), {"barrier": threading.Barrier(3, timeout=60 if together else 1)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # the broken barrier
+        entries = [artifact(name, f"http://127.0.0.1:{server.server_port}/{name}") for name in "abc"]
+        result = fetch(tmp_path / "cache", *entries, parallel=parallel)
+        server.shutdown()
+    assert (result.get("files", {}).keys() == {"a", "b", "c"}) is together
+
+
+def test_what_cannot_be_had_is_named_after_the_rest_was_fetched(tmp_path: Path, site: tuple[Path, str]) -> None:
+    folder, url = site
+    (folder / "b").write_bytes(CONTENT)
+    entries = [artifact(name, f"{url}/{name}") for name in "abc"]
+    message = fetch(tmp_path / "cache", *entries)["msg"]
+    assert message.startswith("2 files could not be had. a could not be fetched. Tried: ")
+    assert "c could not be fetched. Tried: " in message
+    assert message.count("playbooks/mirror.yml") == 1
+    assert [path.name for path in (tmp_path / "cache").rglob("b")] == ["b"]
+
+
+def test_a_failure_waits_for_what_still_comes(tmp_path: Path, site: tuple[Path, str]) -> None:
+    """So that a person who repairs one source does not find the next broken one in the next run only."""
+    entries = [artifact(name, f"{site[1]}/{name}") for name in "ab"]
+    first = fetch(tmp_path / "cache", *entries, errors={"a": "a is broken."}, seconds=0)
+    assert (first["errors"], [item["filename"] for item in first["missing"]]) == ({"a": "a is broken."}, ["b"])
+    last = fetch(tmp_path / "cache", *entries, errors=first["errors"])
+    assert last["msg"].startswith("2 files could not be had. a is broken. b could not be fetched.")
+
+
+def test_without_a_network_not_every_file_is_waited_for(tmp_path: Path) -> None:
+    entries = [artifact(str(number), f"http://127.0.0.1:1/{number}") for number in range(10)]
+    errors = {str(number): f"{number} is lost." for number in range(8)}
+    message = fetch(tmp_path / "cache", *entries, errors=errors, seconds=0)["msg"]
+    assert message.startswith("8 files could not be had. 0 is lost. 1 is lost.")
+    assert message.endswith("2 more were not tried to the end.")
 
 
 def test_no_upstream_is_asked_when_that_is_forbidden(tmp_path: Path, site: tuple[Path, str]) -> None:

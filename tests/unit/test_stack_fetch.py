@@ -12,6 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ def part_of(cache: Path, content: bytes) -> Path:
 
 
 def in_cache(cache: Path) -> list[str]:
-    return [path.name for path in cache.rglob("*") if path.is_file()]
+    """Names of its files, but for the notes of where they came from."""
+    return [path.name for path in cache.rglob("*") if path.is_file() and path.suffix != ".origin"]
 
 
 # --- Where bytes come from --------------------------------------------------------------------------------------------
@@ -179,8 +181,15 @@ def test_a_download_is_verified_and_kept_under_its_sum(server: Server, cache: Pa
     assert Path(path).read_bytes() == CONTENT
     assert path == str(cache / "sha256" / artifact()["sha256"] / "file.bin")
     assert origin == f"{server.url}/x"
-    assert fetcher(cache).find(artifact()) == (path, "cache")
     assert in_cache(cache) == ["file.bin"]
+
+
+def test_where_a_file_came_from_is_known_ever_after(server: Server, cache: Path) -> None:
+    server.answers["/x?token=s3cret"] = whole
+    path, _origin = fetcher(cache).fetch(from_url(f"{server.url}/x?token={SECRET}"))
+    assert fetcher(cache).find(artifact()) == (path, f"{server.url}/x?…")
+    Path(f"{path}.origin").unlink()
+    assert fetcher(cache).find(artifact()) == (path, "cache")
 
 
 def test_the_mirror_is_asked_before_the_upstream(server: Server, cache: Path) -> None:
@@ -329,7 +338,7 @@ def test_a_mirror_folder_that_lacks_it_is_named(cache: Path) -> None:
 def test_a_full_disk_is_not_the_sources_fault(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers["/x"] = whole
 
-    def full(*_arguments: object) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(stack_fetch, "download", full)
@@ -359,6 +368,36 @@ def test_each_slice_goes_on_where_the_last_one_stopped(server: Server, cache: Pa
     assert len(have) > 2
     assert have == sorted(set(have))
     assert in_cache(cache) == ["file.bin"]
+
+
+def test_an_answer_that_is_long_in_coming_is_read_for_a_whole_slice(server: Server, cache: Path) -> None:
+    """Else each slice of a slow registry brings a few bytes, and the next one asks and waits again."""
+
+    def late(handler: Handler) -> None:
+        time.sleep(0.5)
+        trickle(handler)
+
+    server.answers["/x"] = late
+    fetch = fetcher(cache, seconds=60)
+    fetch.deadline = time.monotonic()  # over before the first byte
+    fetch.fetch(from_url(f"{server.url}/x"))
+    assert in_cache(cache) == ["file.bin"]
+
+
+def test_pip_is_asked_once_for_its_index(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    asked = []
+
+    def index() -> str:
+        asked.append(1)
+        time.sleep(0.2)
+        return f"{server.url}/simple"
+
+    monkeypatch.setattr(stack_fetch, "pypi_index", index)
+    server.answers["/simple/p/"] = answers(b"")
+    upstream = Upstream()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upstream.index_page, ["p"] * 4))
+    assert asked == [1]
 
 
 # --- Package index and Debian mirror ----------------------------------------------------------------------------------
