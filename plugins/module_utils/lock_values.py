@@ -20,11 +20,13 @@ from typing import Any
 
 from ansible.module_utils.stack_fetch import (
     NO_ANSWER,
+    SOURCES,
     Upstream,
     download,
     file_links,
     file_sums,
     is_url,
+    keep_origin,
     location,
     open_url,
     run_git,
@@ -144,7 +146,7 @@ class Files:
             if filename not in links:
                 raise StackError(f"{without_secrets(base)} does not list it")
             return filename, [links[filename]], file_sums(page).get(filename, "")
-        urls = self._upstream.urls(entry)
+        urls = [url for source in SOURCES for url in self._upstream.urls(entry, source)]
         return filename or urllib.parse.unquote(posixpath.basename(urllib.parse.urlsplit(urls[0]).path)), urls, ""
 
     def _kept(self, filename: str, sha256: str) -> tuple[Path, str] | None:
@@ -172,6 +174,7 @@ class Files:
             path = self.mirror / location({"filename": filename, "sha256": sha256})
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(part, path)
+            keep_origin(str(path), without_secrets(url))
             return path, url
         raise StackError("; ".join(tried))
 

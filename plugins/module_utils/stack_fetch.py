@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from typing import IO, Any
 
@@ -32,7 +32,11 @@ CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
 NOTHING = "nothing, for stack_upstream is false and no mirror has it"
 FILL_MIRROR = "Fill a mirror on a machine that can reach it: `ansible-playbook playbooks/mirror.yml`."
+MANIFEST = "manifest.json"  # of a mirror
 ORIGIN = ".origin"  # beside a fetched file, and named after it: a text that says where its bytes came from
+
+# Where a file may come from, in this order: see Upstream.
+SOURCES = ("upstream", "registries")
 
 # How an address fails, beside OSError: a broken answer, an address that is none, a page that is no text.
 NO_ANSWER = (OSError, http.client.HTTPException, ValueError)
@@ -73,21 +77,40 @@ def without_secrets(url: str) -> str:
 def resolve(artifact: dict[str, Any], mirror: str) -> dict[str, Any]:
     """`artifact` itself, or for a built one with the sum and size that the mirror recorded of its file.
 
-    Raises StackError where the mirror does not have it.
+    Raises StackError where the mirror does not have it, or where its manifest says something else of it.
     """
     if "built" not in artifact or "sha256" in artifact:
         return artifact
     where = in_mirror(mirror, f"built/{artifact['built']}/artifact.json")
     try:
-        with open_url(where) if is_url(where) else open(where, "rb") as stream:
-            record = json.load(stream)
-        return {**artifact, "sha256": record["sha256"], "size": record["size"]}
-    except (*NO_ANSWER, KeyError, TypeError) as error:
+        record = _json_at(where)
+        known = {**artifact, "sha256": record["sha256"], "size": record["size"]}
+        if not listed(_json_at(in_mirror(mirror, MANIFEST)), artifact["built"], record):
+            raise StackError(
+                f"{without_secrets(where)} is not what {MANIFEST} of the mirror says of {artifact['filename']}: one of "
+                "both was edited, or the run that built it did not end. Nothing of it was used. "
+                "`ansible-playbook playbooks/mirror.yml` builds it again; with `--tags verify` it checks all the rest."
+            )
+        return known
+    except (*NO_ANSWER, KeyError, TypeError, AttributeError) as error:
         why = f"{without_secrets(where)}: {error}" if mirror else "no mirror is set"
         raise StackError(
             f"{artifact['filename']} is built, not downloaded, and the mirror does not have it for this recipe and "
             f"these inputs ({why}). Build it: `ansible-playbook playbooks/mirror.yml`."
         ) from error
+
+
+def _json_at(where: str) -> Any:
+    with open_url(where) if is_url(where) else open(where, "rb") as stream:
+        return json.load(stream)
+
+
+def listed(manifest: dict[str, Any], folder: str, record: dict[str, Any]) -> bool:
+    """Whether a mirror's manifest says of the built artifact in `folder` all that its own record says."""
+    return any(
+        entry.get("folder", folder) == folder and all(entry.get(key) == value for key, value in record.items())
+        for entry in manifest.get("built", [])
+    )
 
 
 def verified(path: str, artifact: dict[str, Any]) -> bool:
@@ -192,16 +215,22 @@ def _apt_sources() -> list[str]:
 
 
 class Upstream:
-    """Where artifacts come from when neither cache nor mirror has them. Registry addresses are this machine's own."""
+    """Where artifacts come from when neither cache nor mirror has them: `sources`, in that order.
 
-    def __init__(self, index: str = "", debian: str = "") -> None:
-        self._index, self._debian = index, debian
+    "upstream": the addresses that the lock itself names. "registries": PyPI and Debian, whose addresses are this
+    machine's own.
+    """
+
+    def __init__(self, index: str = "", debian: str = "", sources: Iterable[str] = SOURCES) -> None:
+        self._index, self._debian, self.sources = index, debian, list(sources)
         self._asking = threading.Lock()
 
-    def urls(self, artifact: dict[str, Any]) -> list[str]:
-        """Addresses to try for one artifact. Raises ValueError when there is none, NO_ANSWER of the index."""
+    def urls(self, artifact: dict[str, Any], source: str) -> list[str]:
+        """Addresses of one artifact at one of the sources. Raises ValueError where a registry has none, NO_ANSWER."""
+        if source == "upstream":
+            return list(artifact.get("urls", []))
         if artifact["source"] == "url":
-            return list(artifact["urls"])
+            return []
         if artifact["source"] == "debian":
             bases = [self._debian] if self._debian else debian_mirrors(_apt_sources())
             if not bases:
@@ -333,12 +362,18 @@ class Fetcher:
         if is_url(self.mirror):
             yield in_mirror(self.mirror, mirrored_at(artifact))
         elif self.mirror:
-            tried.append(f"the mirror {self.mirror} does not have it")
+            path = in_mirror(self.mirror, mirrored_at(artifact))
+            wrong = f"{path} does not have the size and sha256 that it should"
+            tried.append(wrong if os.path.exists(path) else f"the mirror {self.mirror} does not have it")
         if self.upstream and "source" in artifact:
-            try:
-                yield from self.upstream.urls(artifact)
-            except NO_ANSWER as error:
-                tried.append(f"upstream: {error}")
+            for source in self.upstream.sources:
+                try:
+                    yield from self.upstream.urls(artifact, source)
+                except NO_ANSWER as error:
+                    tried.append(f"{source}: {error}")
+            if not tried:
+                only = " and ".join(self.upstream.sources) or "no source"
+                tried.append(f"nothing, for {only} may be asked, where the lock knows no address of it")
 
     def _download(self, url: str, artifact: dict[str, Any], tried: list[str]) -> bool:
         """Whether `url` gave as many bytes as it should; else the reason is added to `tried`."""
@@ -384,7 +419,8 @@ def run_git(*arguments: str, timeout: float) -> tuple[str, str]:
     except subprocess.TimeoutExpired:
         return f"no answer within {timeout:.0f} s", ""
     if done.returncode:
-        return " ".join(done.stderr.split())[-500:] or "git failed", ""
+        # fsck says on its standard output what it misses.
+        return " ".join((done.stderr.strip() or done.stdout).split())[-500:] or "git failed", ""
     return "", done.stdout
 
 

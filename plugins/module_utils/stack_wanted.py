@@ -9,6 +9,13 @@ from typing import Any
 from ansible.module_utils.stack_installs import StackError, digest, unpinned
 
 
+def _bytes_of(inputs: Any) -> Any:
+    """`inputs` without the addresses of files whose sum is there: another address gives the same bytes."""
+    if isinstance(inputs, dict):
+        return {key: _bytes_of(value) for key, value in inputs.items() if key != "urls" or "sha256" not in inputs}
+    return [_bytes_of(item) for item in inputs] if isinstance(inputs, list) else inputs
+
+
 def wanted_installs(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What a stack wants installed, from each role's spec.
 
@@ -41,7 +48,7 @@ def wanted_installs(specs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
                 "role": role,
                 "version": spec["version"],
                 "recipe": spec["recipe"],
-                "inputs": spec["inputs"],
+                "inputs": _bytes_of(spec["inputs"]),
                 "requires": {need: wanted[need]["digest"] for need in spec["requires"]},
             }
         )

@@ -27,6 +27,12 @@ options:
     type: str
     default: ''
   upstream: {description: Whether original sources may be asked., type: bool, default: true}
+  sources:
+    description: >-
+      Which of them, in this order: C(upstream), the addresses in the lock, and C(registries), PyPI and Debian.
+    type: list
+    elements: str
+    default: [upstream, registries]
   pypi_index: {description: Package index; by default pip's own setting., type: str, default: ''}
   debian_mirror: {description: Debian mirror; by default that of APT's settings., type: str, default: ''}
   verified: {description: Paths by filename that an earlier slice found verified., type: dict, default: {}}
@@ -119,7 +125,7 @@ def bring(artifact: dict[str, Any], fetcher: Fetcher, given: dict[str, Any]) -> 
 
 def bring_all(given: dict[str, Any]) -> dict[str, Any]:
     """The module's result, with C(msg) where it fails. Raises OSError when the cache cannot be written."""
-    upstream = Upstream(given["pypi_index"], given["debian_mirror"]) if given["upstream"] else None
+    upstream = Upstream(given["pypi_index"], given["debian_mirror"], given["sources"]) if given["upstream"] else None
     fetcher = Fetcher(given["cache"], given["mirror"], upstream, given["seconds"])
     known = given["verified"].keys() | given["errors"].keys()
     artifacts = {artifact["filename"]: artifact for artifact in given["artifacts"] if artifact["filename"] not in known}
@@ -155,6 +161,7 @@ def main() -> None:
             "cache": {"type": "path", "required": True},
             "mirror": {"type": "str", "default": ""},
             "upstream": {"type": "bool", "default": True},
+            "sources": {"type": "list", "elements": "str", "default": ["upstream", "registries"]},
             "pypi_index": {"type": "str", "default": ""},
             "debian_mirror": {"type": "str", "default": ""},
             "verified": {"type": "dict", "default": {}},

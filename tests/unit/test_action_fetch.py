@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from action_plugin import Action
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils import stack_progress
 
 MIB = 1 << 20
 CONTENT = os.urandom(MIB) * 5 + b"odd end"
@@ -159,6 +160,7 @@ def test_a_built_artifact_is_pushed_as_recorded(tmp_path: Path, mirror: Path) ->
     (folder / "a.sh").write_bytes(b"built")
     known = {"sha256": hashlib.sha256(b"built").hexdigest(), "size": 5}
     (folder / "artifact.json").write_text(json.dumps(known))
+    (mirror / "manifest.json").write_text(json.dumps({"built": [known]}))
     result = fetching(tmp_path, mirror, {"filename": "a.sh", "built": "abc"}).run()
     assert Path(result["files"]["a.sh"]).read_bytes() == b"built"
 
@@ -211,13 +213,13 @@ def test_a_commit_that_the_controller_lacks_is_one_sentence(tmp_path: Path, mirr
 # --- Progress ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_long_push_shows_how_far_all_files_are(tmp_path: Path, mirror: Path) -> None:
+def test_a_long_push_shows_how_far_all_files_are(tmp_path: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_progress, "SHOW_EVERY", 0.0)
     entries = [artifact(), artifact("b", CONTENT[:MIB])]
     for entry, content in zip(entries, (CONTENT, CONTENT[:MIB]), strict=True):
         put(mirror, entry, content)
     part(tmp_path, entries[0]).write_bytes(CONTENT[: 2 * MIB])  # of an earlier run
     action = fetching(tmp_path, mirror, *entries)
-    action.plugin.SHOW_EVERY = 0.0  # type: ignore[attr-defined]
     action.run()
     rate = r", \d+\.\d MB/s, ETA \d+ s"
     for line, expected in zip(
@@ -232,14 +234,13 @@ def test_a_long_push_shows_how_far_all_files_are(tmp_path: Path, mirror: Path) -
         assert re.fullmatch(expected, line), line
 
 
-def test_a_long_download_shows_how_far_all_files_are(tmp_path: Path) -> None:
+def test_a_long_download_shows_how_far_all_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_progress, "SHOW_EVERY", 0.0)
     contents = {name: os.urandom(3 * MIB) for name in "ab"}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     entries = [{**artifact(name, content), "urls": [(tmp_path / name).as_uri()]} for name, content in contents.items()]
     action = Action("fetch_artifacts", artifacts=entries, cache=str(tmp_path / "cache"), mirror="", parallel=1)
-    action.plugin.SHOW_EVERY = 0.0  # type: ignore[attr-defined]
-    action.plugin.SLICE = 1e-9  # type: ignore[attr-defined]  # no time for anything
     looked = action._execute_module(module_args={**action.arguments, "seconds": 0})
     assert looked["received"] == 0
     answers = iter(
@@ -265,30 +266,6 @@ def test_a_long_download_shows_how_far_all_files_are(tmp_path: Path) -> None:
         strict=True,
     ):
         assert re.fullmatch(expected, line), line
-
-
-def test_the_eta_follows_the_rate_of_the_last_half_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [1000.0]
-    plugin = Action("fetch_artifacts").plugin
-    monkeypatch.setattr(plugin.time, "monotonic", lambda: now[0])
-    progress, lines = plugin.Progress(), []
-    for seconds, came in ((10, 100), (20, 200), (60, 240), (95, 275), (130, 275), (165, 275)):
-        now[0] = 1000.0 + seconds
-        lines.append(progress.line("got", came * 10**6, (1000 - came) * 10**6, "x").partition("x, ")[2])
-    assert lines == [
-        "10.0 MB/s, ETA 90 s",
-        "10.0 MB/s, ETA 80 s",
-        "1.0 MB/s, ETA 12 min 40 s",
-        "1.0 MB/s, ETA 12 min 5 s",
-        "0.0 MB/s, no ETA",
-        "0.0 MB/s, no ETA",
-    ]
-    assert progress.line("got", 10**9, 0, "x") == "got 1000 of 1000 MB (100 %), x, in 2 min 45 s"
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(0.4, "0 s"), (99, "99 s"), (100, "1 min 40 s"), (7260, "2 h 1 min")])
-def test_times_are_read_at_a_glance(seconds: float, shown: str) -> None:
-    assert Action("fetch_artifacts").plugin._clock(seconds) == shown
 
 
 def test_a_short_push_shows_nothing(tmp_path: Path, mirror: Path) -> None:

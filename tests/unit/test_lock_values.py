@@ -82,7 +82,9 @@ def files(site: Site, tmp_path: Path, shown: list[tuple[str, int, int]]) -> File
 
 
 def kept(files: Files) -> list[str]:
-    return sorted(str(path.relative_to(files.mirror)) for path in files.mirror.rglob("*") if path.is_file())
+    """All that is in the mirror, but for the notes of where it came from."""
+    paths = [path for path in files.mirror.rglob("*") if path.is_file() and path.suffix != ".origin"]
+    return sorted(str(path.relative_to(files.mirror)) for path in paths)
 
 
 # --- Package index ----------------------------------------------------------------------------------------------------

@@ -237,6 +237,7 @@ def built(tmp_path: Path, **inputs: str) -> dict[str, Any]:
         "folder": str(tmp_path / "built/key"),
         "filename": "a.sh",
         "program": str(tmp_path / "build.py"),
+        "manifest": str(tmp_path / "manifest.json"),
     }
     return run_module("mirror_built", **arguments, inputs=inputs, record={"recipe": "a"})
 
@@ -257,6 +258,17 @@ def test_a_damaged_artifact_is_built_again(tmp_path: Path, name: str) -> None:
     assert built(tmp_path, x="/x")["record"] == record
 
 
+def test_an_artifact_that_was_changed_together_with_its_record_is_built_again(tmp_path: Path) -> None:
+    record = built(tmp_path, x="/x")["record"]
+    (tmp_path / "manifest.json").write_text(json.dumps({"built": [{**record, "folder": "key"}]}))
+    (tmp_path / "built/key/a.sh").write_bytes(b"evil")
+    evil = {**record, "sha256": hashlib.sha256(b"evil").hexdigest(), "size": 4}
+    (tmp_path / "built/key/artifact.json").write_text(json.dumps(evil))
+    again = built(tmp_path, x="/x")
+    assert (again["changed"], again["record"]) == (True, record)
+    assert not built(tmp_path, x="/x")["changed"]
+
+
 def test_a_recipe_that_fails_is_quoted(tmp_path: Path) -> None:
     assert built(tmp_path, broken="/x")["msg"] == "a.sh could not be built: The input broken is broken."
     assert not (tmp_path / "built/key/artifact.json").exists()
@@ -265,14 +277,30 @@ def test_a_recipe_that_fails_is_quoted(tmp_path: Path) -> None:
 # --- mirror_repository ------------------------------------------------------------------------------------------------
 
 
-def mirrored(tmp_path: Path, upstream: Path | str, commit: str, instead: str = "exit 1") -> dict[str, Any]:
+def mirrored(
+    tmp_path: Path, address: Path | str, commit: str, instead: str = "exit 1", **options: Any
+) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "path": str(tmp_path / "m/tree.git"),
         "otherwise_path": str(tmp_path / "m/instead.git"),
     }
     otherwise = ["sh", "-c", instead, "sh"]
-    repository: dict[str, Any] = {"repository": str(upstream), "commit": commit}
-    return run_module("mirror_repository", **arguments, **repository, otherwise=otherwise, timeout=5)
+    repository: dict[str, Any] = {"repository": str(address), "commit": commit}
+    given = {**arguments, **repository, "otherwise": otherwise, "timeout": 5, **options}
+    return run_module("mirror_repository", **given)
+
+
+def test_a_repository_is_not_asked_where_upstreams_are_left_out(tmp_path: Path, repository: tuple[Path, str]) -> None:
+    instead = 'mkdir "$1"; echo dddd'
+    record = mirrored(tmp_path, repository[0].as_uri(), repository[1], instead, upstream=False)["record"]
+    assert (record["commit"], record["why"]) == ("dddd", "mirror_sources leaves upstreams out")
+    assert not (tmp_path / "m/tree.git").exists()
+
+
+def test_nothing_stands_in_where_registries_are_left_out(tmp_path: Path) -> None:
+    message = mirrored(tmp_path, "/none", "c" * 40, otherwise=[])["msg"]
+    assert message.startswith(f"/none did not give commit {'c' * 40} (")
+    assert "mirror_sources allows nothing in its place" in message
 
 
 def test_a_commit_is_mirrored_once_and_can_be_exported(tmp_path: Path, repository: tuple[Path, str]) -> None:
@@ -280,6 +308,7 @@ def test_a_commit_is_mirrored_once_and_can_be_exported(tmp_path: Path, repositor
     first, second = mirrored(tmp_path, upstream.as_uri(), commit), mirrored(tmp_path, "/none", commit)
     assert (first["changed"], second["changed"]) == (True, False)
     record = {"path": str(tmp_path / "m/tree.git"), "commit": commit, "upstream": True, "why": ""}
+    record["origin"] = upstream.as_uri()
     assert first["record"] == second["record"] == record
     assert fetch(tmp_path / "cache", tree_of(tmp_path / "m/tree.git", commit))["files"]
 

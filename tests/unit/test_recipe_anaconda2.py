@@ -287,6 +287,15 @@ def installer(tmp_path: Path) -> Path:
     return target
 
 
+def test_same_packages_make_the_same_installer(installer: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again" / installer.name
+    again.parent.mkdir()
+    package = write_package(PACKAGE, tmp_path / "root", again.parent)
+    os.utime(package, (0, 0))
+    write_installer(again, "5.2.0", RECIPE / "header.sh", RECIPE / "py27/bootstrap.py", [package])
+    assert again.read_bytes() == installer.read_bytes()
+
+
 def run_installer(installer: Path, *arguments: str, home: str = "/nonexistent") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["/bin/sh", str(installer), *arguments],

@@ -445,7 +445,7 @@ def test_an_index_without_the_file_is_named(
     server: Server, cache: Path, page: Callable[[Handler], None], why: str
 ) -> None:
     server.answers["/simple/p/"] = page
-    with pytest.raises(StackError, match=f"Tried: upstream: .*{why}"):
+    with pytest.raises(StackError, match=f"Tried: registries: .*{why}"):
         fetcher(cache, upstream=Upstream(f"{server.url}/simple")).fetch(artifact(source="pypi", project="p"))
 
 
@@ -560,18 +560,73 @@ def test_a_built_artifact_is_what_the_mirror_recorded(tmp_path: Path, server: Se
     known = {"sha256": artifact()["sha256"], "size": len(CONTENT)}
     folder = tmp_path / "mirror" / "built" / "abc123"
     folder.mkdir(parents=True)
-    (folder / "artifact.json").write_text(json.dumps({**known, "recipe": "x"}))
+    record = {**known, "recipe": "x"}
+    (folder / "artifact.json").write_text(json.dumps(record))
     (folder / "installer.sh").write_bytes(CONTENT)
+    manifest = json.dumps({"built": [{**record, "folder": "abc123", "stacks": ["mine"]}]})
+    (tmp_path / "mirror/manifest.json").write_text(manifest)
     mirror = str(tmp_path / "mirror")
     assert resolve(BUILT, mirror) == {**BUILT, **known}
     assert fetcher(cache, mirror).find(resolve(BUILT, mirror))[0] == str(folder / "installer.sh")
 
-    server.answers["/built/abc123/artifact.json"] = answers(json.dumps(known).encode())
+    server.answers["/built/abc123/artifact.json"] = answers(json.dumps(record).encode())
+    server.answers["/manifest.json"] = answers(manifest.encode())
     server.answers["/built/abc123/installer.sh"] = whole
     found = resolve(BUILT, server.url)
     assert found == {**BUILT, **known}
     fetcher(cache, server.url).fetch(found)
     assert in_cache(cache) == ["installer.sh"]
+
+
+@pytest.mark.parametrize(
+    "built",
+    [
+        [],  # the run that built it did not end
+        [{"folder": "abc123", "sha256": "b" * 64, "size": 1, "recipe": "x"}],  # artifact.json was edited
+        [{"folder": "def456", "sha256": "a" * 64, "size": 1, "recipe": "x"}],  # and taken from another folder
+    ],
+)
+def test_a_record_that_the_manifest_contradicts_is_refused(tmp_path: Path, built: list[dict[str, Any]]) -> None:
+    folder = tmp_path / "built/abc123"
+    folder.mkdir(parents=True)
+    (folder / "artifact.json").write_text(json.dumps({"sha256": "a" * 64, "size": 1, "recipe": "x"}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"built": built}))
+    with pytest.raises(StackError, match=r"built/abc123/artifact.json is not what manifest.json .* Nothing of it was"):
+        resolve(BUILT, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("sources", "asked"),
+    [
+        (["upstream", "registries"], ["/theirs", "/debian/pool/x"]),
+        (["registries", "upstream"], ["/debian/pool/x", "/theirs"]),
+        (["upstream"], ["/theirs"]),
+        (["registries"], ["/debian/pool/x"]),
+    ],
+)
+def test_sources_are_tried_in_the_order_that_is_asked_for(
+    server: Server, cache: Path, sources: list[str], asked: list[str]
+) -> None:
+    for path in ("/theirs", "/debian/pool/x"):
+        server.answers[path] = answers(b"", 404)
+    entry = artifact(source="debian", path="pool/x", urls=[f"{server.url}/theirs"])
+    with pytest.raises(StackError, match="HTTP Error 404"):
+        fetcher(cache, upstream=Upstream("", f"{server.url}/debian", sources)).fetch(entry)
+    assert [path for path, _headers in server.asked] == asked
+
+
+def test_the_next_source_is_tried_where_one_has_other_bytes(server: Server, cache: Path) -> None:
+    server.answers["/theirs"], server.answers["/debian/pool/x"] = answers(b"x" * len(CONTENT)), whole
+    entry = artifact(source="debian", path="pool/x", urls=[f"{server.url}/theirs"])
+    _path, origin = fetcher(cache, upstream=Upstream("", f"{server.url}/debian")).fetch(entry)
+    assert origin == f"{server.url}/debian/pool/x"
+
+
+@pytest.mark.parametrize(("source", "only"), [("url", "registries"), ("debian", "upstream")])
+def test_a_source_that_is_left_out_is_the_reason(cache: Path, source: str, only: str) -> None:
+    entry = artifact(source=source, **({"urls": ["http://127.0.0.1:1/"]} if source == "url" else {"path": "pool/x"}))
+    with pytest.raises(StackError, match=f"Tried: nothing, for {only} may be asked, where the lock knows no address"):
+        fetcher(cache, upstream=Upstream(sources=[only])).fetch(entry)
 
 
 def test_an_artifact_with_its_sum_is_asked_nowhere() -> None:

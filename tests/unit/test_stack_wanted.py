@@ -68,6 +68,13 @@ def test_a_change_reaches_what_is_built_on_it_and_nothing_else(
     assert {role for role in before if before[role] != after[role]} == roles
 
 
+def test_another_address_of_the_same_bytes_changes_nothing() -> None:
+    specs = chain()
+    before = digests(specs)
+    specs["caffe2"]["inputs"]["wheels"][0]["urls"] = ["https://elsewhere.example/a.whl"]
+    assert digests(specs) == before
+
+
 def test_two_roles_of_the_same_inputs_are_two_installs() -> None:
     assert len(set(digests({"a": spec(), "b": spec()}).values())) == 2
 

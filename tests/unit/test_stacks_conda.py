@@ -156,23 +156,3 @@ def test_pip_owns_nothing_that_conda_owns() -> None:
         conda = lock["conda_packages"] + (lock["channel"]["packages"] or [])
         owned = {name.rsplit("-", 2)[0] for name in conda}
         assert owned & {item["project"] for item in lock["packages"]} == set(), stack
-
-
-def test_the_manifest_of_a_mirror_has_every_stack_and_no_file_twice() -> None:
-    tasks = DataLoader().load_from_file(str(ROOT / "roles/mirror/tasks/stack.yml"), trusted_as_template=True)
-    add = next(task for task in tasks if "ansible.builtin.set_fact" in task)["ansible.builtin.set_fact"]
-    common, own = {"filename": "common.whl"}, {"filename": "own.whl"}
-    manifest: dict[str, Any] = {}
-    for files, built in (([common], ["installer"]), ([common, own], ["installer", "channel"])):
-        variables = {
-            "__mirror_artifacts": files,
-            "__mirror_built": {"results": [{"record": {"filename": name}} for name in built]},
-            "__mirror_git": {"results": [{"record": {"path": "detectron.git"}}]},
-            **({"__mirror_manifest": manifest} if manifest else {}),
-        }
-        manifest = evaluated(add["__mirror_manifest"], **variables)
-    assert manifest == {
-        "files": [common, own],
-        "built": [{"filename": "installer"}, {"filename": "channel"}],
-        "git": [{"path": "detectron.git"}],
-    }
