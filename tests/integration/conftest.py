@@ -22,7 +22,8 @@ def fresh_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
     state = tmp_path_factory.mktemp("fleet")
     fleet = Fleet(state)
     try:
-        fleet.up([Server(f"server{number}") for number in range(1, SERVERS + 1)])
+        # Without a network: what a server needs, it is given.
+        fleet.up([Server(f"server{number}", network=False) for number in range(1, SERVERS + 1)])
         (state / "inventory.yml").write_text(json.dumps(fleet.inventory({"stack_cuda90_wheel": []})))
         unused = iter(fleet.servers.values())
         yield lambda: Site(fleet, next(unused))
