@@ -19,8 +19,8 @@ import pytest
 from action_plugin import Action
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.mirror_manifest import UNKNOWN, merged
+from ansible.module_utils.stack_installs import built_key
 from run_module import run_module
-from stack_installs import built_key
 
 CONTENT = b"a wheel"
 SUM = hashlib.sha256(CONTENT).hexdigest()
