@@ -332,6 +332,8 @@ def test_second_account_shares_tmp_but_not_files(tmp_path: Path) -> None:
         for attempt in ("cat /tmp/mine", "cat /home/researcher/mine", "touch /home/researcher/x"):
             assert "Permission denied" in on(started, "other", attempt)
         assert "Operation not permitted" in on(started, "other", "rm -f /tmp/mine")
+        on(started, "other", "touch /tmp/theirs")
+        assert "Operation not permitted" in on(started, "lab", "rm -f /tmp/theirs")
         assert "Permission denied" in on(started, "lab", "touch /data/jo/x")
         assert on(started, "other", "touch ~/x /data/jo/x") == ""
     finally:
