@@ -30,10 +30,14 @@ class Site:
 
     def provision(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run site.yml against the server; both streams come in `stdout`."""
+        return self.play("site.yml", *arguments)
+
+    def play(self, playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a playbook of the repository against the server; both streams come in `stdout`."""
         ansible_playbook = Path(sys.executable).with_name("ansible-playbook")
         inventory, sources = f"--inventory={self.fleet.state}/inventory.yml", f"--extra-vars=@{SOURCES}"
         return subprocess.run(
-            [ansible_playbook, inventory, sources, f"--limit={self.server.name}", *arguments, ROOT / "site.yml"],
+            [ansible_playbook, inventory, sources, f"--limit={self.server.name}", *arguments, ROOT / playbook],
             env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
