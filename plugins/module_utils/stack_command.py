@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 HIDDEN = "HIDDEN"
-SECRET = re.compile(r"pass|pwd|secret|token|credential|api_?key|private|auth", re.IGNORECASE)
+SECRET = re.compile(r"(?<!no_)proxy|pass|pwd|secret|token|credential|api_?key|private|auth", re.IGNORECASE)
 # User and password of an address, as a proxy's or a repository's; not the bare user of ssh://git@host.
 LOGIN = re.compile(r"(https?://|\w[\w+.-]*://(?=[^/@\s'\"]*:))[^/@\s'\"]+@")
 PAIR = re.compile(r"""([^\s='"]+)=("(?:[^"\\]|\\.)*"|'[^']*'|\S*)""")

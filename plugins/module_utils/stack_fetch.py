@@ -27,6 +27,7 @@ from html.parser import HTMLParser
 from typing import IO, Any
 
 from ansible.module_utils.stack_installs import StackError, sha256_of
+from ansible.module_utils.stack_network import ADVICE, advice, git_environment, said_by_git, send
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte
@@ -96,7 +97,7 @@ def resolve(artifact: dict[str, Any], mirror: str) -> dict[str, Any]:
         why = f"{without_secrets(where)}: {error}" if mirror else "no mirror is set"
         raise StackError(
             f"{artifact['filename']} is built, not downloaded, and the mirror does not have it for this recipe and "
-            f"these inputs ({why}). Build it: `ansible-playbook playbooks/mirror.yml`."
+            f"these inputs ({why}). {advice(why) or 'Build it: `ansible-playbook playbooks/mirror.yml`.'}"
         ) from error
 
 
@@ -141,8 +142,11 @@ def all_errors(errors: list[str]) -> str:
     """One message of the messages about several artifacts, the common remedy once."""
     if len(errors) == 1:
         return errors[0]
-    said = [error.removesuffix(f" {FILL_MIRROR}") for error in errors]
-    return " ".join([f"{len(errors)} files could not be had.", *said, *([FILL_MIRROR] if said != errors else [])])
+    remedies = [FILL_MIRROR, *(sentence for _pattern, sentence in ADVICE)]
+    common = [remedy for remedy in remedies if any(remedy in error for error in errors)]
+    for remedy in common:
+        errors = [error.replace(f" {remedy}", "") for error in errors]
+    return " ".join([f"{len(errors)} files could not be had.", *errors, *common])
 
 
 class _Links(HTMLParser):
@@ -255,7 +259,7 @@ class Upstream:
 
 
 def open_url(url: str, offset: int = 0) -> Any:
-    """Open `url`, from byte `offset` on. Proxies and CA bundles are those of the environment. Raises NO_ANSWER."""
+    """Open `url`, from byte `offset` on, by the proxy and with the CA bundle of stack_network. Raises NO_ANSWER."""
     parts = urllib.parse.urlsplit(url)
     address = urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     request = urllib.request.Request(address, headers={"User-Agent": "detectron-stack"})
@@ -265,7 +269,7 @@ def open_url(url: str, offset: int = 0) -> Any:
         request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
     if offset:
         request.add_header("Range", f"bytes={offset}-")
-    return urllib.request.urlopen(request, timeout=TIMEOUT)
+    return send(request, TIMEOUT)
 
 
 def download(url: str, part: IO[bytes], size: int, deadline: float, at_least: float = 0.0) -> None:
@@ -355,7 +359,8 @@ class Fetcher:
                     return self.path(artifact), without_secrets(url)
                 tried.append(f"{without_secrets(url)}: its bytes do not have the locked sha256 {artifact['sha256']}")
         reasons = "; ".join(tried) or NOTHING
-        raise StackError(f"{artifact['filename']} could not be fetched. Tried: {reasons}. {FILL_MIRROR}")
+        remedy = advice(reasons) or FILL_MIRROR
+        raise StackError(f"{artifact['filename']} could not be fetched. Tried: {reasons}. {remedy}")
 
     def _urls(self, artifact: dict[str, Any], tried: list[str]) -> Iterator[str]:
         """Addresses to try, the mirror's first. The upstream's are only looked for when they are needed."""
@@ -396,7 +401,8 @@ def git(git_dir: str, *arguments: str, timeout: float = 600) -> str:
 
 def run_git(*arguments: str, timeout: float) -> tuple[str, str]:
     """Run git without a terminal: ("" or what it says when it fails, what it prints). Raises StackError without git."""
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
+    environment = {**os.environ, **git_environment()}
+    environment.update(GIT_TERMINAL_PROMPT="0", GIT_CONFIG_GLOBAL=os.devnull, LC_ALL="C")
     environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
     for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         environment.pop(variable, None)
@@ -420,7 +426,8 @@ def run_git(*arguments: str, timeout: float) -> tuple[str, str]:
         return f"no answer within {timeout:.0f} s", ""
     if done.returncode:
         # fsck says on its standard output what it misses.
-        return " ".join((done.stderr.strip() or done.stdout).split())[-500:] or "git failed", ""
+        said = said_by_git(" ".join((done.stderr.strip() or done.stdout).split()))
+        return said[-500:] or "git failed", ""
     return "", done.stdout
 
 
@@ -442,7 +449,8 @@ def export_commit(repositories: list[str], commit: str, tar: str, timeout: float
                 os.replace(draft, tar)
                 return without_secrets(repository)
             tried.append(f"{without_secrets(repository)}: {said}")  # git itself leaves out the secrets of a URL
-    raise StackError(f"Commit {commit} could not be had. Tried: {'; '.join(tried) or NOTHING}. {FILL_MIRROR}")
+    reasons = "; ".join(tried) or NOTHING
+    raise StackError(f"Commit {commit} could not be had. Tried: {reasons}. {advice(reasons) or FILL_MIRROR}")
 
 
 def _git_dir(repository: str) -> str:

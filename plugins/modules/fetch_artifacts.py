@@ -35,6 +35,17 @@ options:
     default: [upstream, registries]
   pypi_index: {description: Package index; by default pip's own setting., type: str, default: ''}
   debian_mirror: {description: Debian mirror; by default that of APT's settings., type: str, default: ''}
+  proxy:
+    description: >-
+      Proxy of all downloads and of git, C(http://host:port) or C(http://user:password@host:port); by default that of
+      the environment.
+    type: str
+    default: ''
+  no_proxy: {description: "Hosts and domains without it, joined by commas.", type: str, default: ''}
+  ca_bundle:
+    description: File of the certificates to trust; by default what the environment or the system names.
+    type: path
+    default: ''
   verified: {description: Paths by filename that an earlier slice found verified., type: dict, default: {}}
   errors: {description: Messages by filename about what an earlier slice could not have., type: dict, default: {}}
   parallel: {description: How many artifacts are fetched at the same time., type: int, default: 4}
@@ -71,6 +82,7 @@ from ansible.module_utils.stack_fetch import (
     resolve,
 )
 from ansible.module_utils.stack_installs import StackError, remove_tree
+from ansible.module_utils.stack_network import use_network
 
 GIVE_UP = 8  # errors, and no byte in a whole slice: the network is not there, and each of the others would take as long
 
@@ -164,6 +176,9 @@ def main() -> None:
             "sources": {"type": "list", "elements": "str", "default": ["upstream", "registries"]},
             "pypi_index": {"type": "str", "default": ""},
             "debian_mirror": {"type": "str", "default": ""},
+            "proxy": {"type": "str", "default": "", "no_log": True},
+            "no_proxy": {"type": "str", "default": ""},
+            "ca_bundle": {"type": "path", "default": ""},
             "verified": {"type": "dict", "default": {}},
             "errors": {"type": "dict", "default": {}},
             "parallel": {"type": "int", "default": 4},
@@ -176,7 +191,10 @@ def main() -> None:
     given = module.params
     try:
         stack_lease.beat(given["leases"], stack_lease.holder_of(given["run"]))
+        use_network(given["proxy"], given["no_proxy"], given["ca_bundle"])
         result = bring_all(given)
+    except StackError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"Artifacts cannot be kept in {given['cache']}: {error}. Check its space and permissions.")
     if "msg" in result:
