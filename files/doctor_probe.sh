@@ -1,5 +1,5 @@
 # What a server tells without Python, as KEY=value lines: playbooks/doctor.yml sends this to /bin/sh. It writes nothing.
-# $1: the prefix (`~` is the home), $2: the Python that Ansible is told to use.
+# $1: the prefix (`~` is the home), $2: the Python that Ansible is told to use; "bootstrap" is the one in the prefix.
 
 prefix=$1
 python=$2
@@ -8,6 +8,12 @@ case $prefix in
 esac
 case $python in
   auto*) python=python3 ;; # Ansible looks for one by itself
+  bootstrap)
+    python=$prefix/var/python3
+    for file in "$python"/*/bin/python3; do
+      [ -x "$file" ] && python=$file
+    done
+    ;;
 esac
 
 version_of() {
@@ -17,7 +23,7 @@ version_of() {
 # Every python3 and python3.N on PATH and where people and sites put more, in that order.
 all_pythons() {
   IFS=:
-  for folder in $PATH /usr/local/bin /usr/bin "$HOME/bin" "$HOME/.local/bin"; do
+  for folder in $PATH /usr/local/bin /usr/bin "$HOME/bin" "$HOME/.local/bin" "$prefix"/var/python3/*/bin; do
     for file in "$folder"/python3 "$folder"/python3.[0-9] "$folder"/python3.[0-9][0-9]; do
       [ -x "$file" ] && found=$(version_of "$file") && echo "found=$found $file"
     done

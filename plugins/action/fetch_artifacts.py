@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,10 +18,9 @@ from ansible.module_utils.stack_fetch import export_commit, mirrored_at, resolve
 from ansible.module_utils.stack_installs import StackError, sha256_of  # noqa: E402
 from ansible.module_utils.stack_lease import STALE, this_run  # noqa: E402
 from ansible.module_utils.stack_progress import Progress  # noqa: E402
+from ansible.module_utils.stack_push import PIECE, push  # noqa: E402
 from ansible.plugins.action import ActionBase  # noqa: E402
 
-BLOCK = 1 << 20  # bytes
-PIECE = 16 * BLOCK  # pushed by one remote call
 RETRIES = 2
 SLICE = 10.0  # seconds that the module works before it reports
 
@@ -144,23 +141,15 @@ class ActionModule(ActionBase):
     def _push(self, path: Path, artifact: dict[str, Any], arguments: dict[str, Any]) -> Iterator[int]:
         """Write what is missing of `path` to the part on the server, a piece per remote call; yields bytes gained."""
         beaten = time.monotonic()
-        part, done, there = artifact["part"], artifact["have"] // BLOCK, artifact["have"]
-        with path.open("rb") as stream:
-            stream.seek(done * BLOCK)
-            while piece := stream.read(PIECE):
-                # Not `cat >>`: ssh repeats a command whose connection broke, and the piece would be there twice.
-                # dd cuts the file where it begins to write.
-                command = f"dd of={shlex.quote(part)} bs={BLOCK} seek={done} status=none"
-                said = self._low_level_execute_command(command, in_data=piece, sudoable=False)
-                if said["rc"]:
-                    raise StackError(
-                        f"{path.name} could not be pushed: {(said['stderr'] or 'the connection broke').strip()}. "
-                        f"{os.path.dirname(part)} has {done * BLOCK / 1e6:.0f} of {artifact['size'] / 1e6:.0f} MB; "
-                        "run the same command again and it goes on from there."
-                    )
-                done += len(piece) // BLOCK
-                if time.monotonic() - beaten > STALE / 3:  # a slow line: keep the lease alive
-                    beaten = time.monotonic()
-                    self._module({**arguments, "artifacts": [], "seconds": 0})
-                yield stream.tell() - there
-                there = stream.tell()
+        there = artifact["have"]
+        again = "run the same command again and it goes on from there"
+        for have in push(self._execute, path, artifact["part"], there, PIECE, again):
+            if time.monotonic() - beaten > STALE / 3:  # a slow line: keep the lease alive
+                beaten = time.monotonic()
+                self._module({**arguments, "artifacts": [], "seconds": 0})
+            yield have - there
+            there = have
+
+    def _execute(self, command: str, data: bytes) -> dict[str, Any]:
+        done: dict[str, Any] = self._low_level_execute_command(command, in_data=data, sudoable=False)
+        return done

@@ -19,8 +19,9 @@ def explanation(python: str, said: str) -> str:
     needed = ".".join(map(str, OLDEST))
     return (
         f"{python} on the server cannot run Ansible's modules ({said.strip() or 'it says nothing'}): they "
-        f"need Python {needed} or newer. Set ansible_python_interpreter in your inventory to one, in your home or "
-        "elsewhere. Only Ansible uses it: the stack brings a Python of its own."
+        f"need Python {needed} or newer. Set bootstrap_python: true for this server in your inventory, and the run "
+        "puts one into stack_prefix; or set ansible_python_interpreter to one that is there. Only Ansible uses it: "
+        "the stack brings a Python of its own."
     )
 
 

@@ -67,15 +67,20 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, version.split(".")))
 
 
-def doctor_asked(findings: list[Finding], server: Mapping[str, Any], python_min: str) -> list[Finding]:
+def doctor_asked(
+    findings: list[Finding], server: Mapping[str, Any], python_min: str, bootstrap: str = ""
+) -> list[Finding]:
     """Those of `findings` about a `doctor_server` that the shell asked after.
 
-    Where the server has a Python that suffices, beside one that does not, the remedy names it.
+    Where the server has a Python that suffices, beside one that does not, the remedy names it. `bootstrap`: the command
+    that puts a Python into the prefix, where the inventory asks for that.
     """
     asked = [dict(finding) for finding in findings if finding["id"] in ASKED]
     good = [(numbers(found), path) for found, path in server["pythons"] if numbers(found) >= numbers(python_min)]
     for finding in asked:
-        if finding["id"] == "python" and good:
+        if finding["id"] == "python" and bootstrap:
+            finding["remedy"] = f"bootstrap_python is set, and site.yml puts one there: {bootstrap}"
+        elif finding["id"] == "python" and good:
             path = max(good)[1]
             finding["remedy"] = f"Set this in the inventory, for this server: ansible_python_interpreter: {path}"
     return asked

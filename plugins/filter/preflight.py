@@ -349,7 +349,7 @@ CATALOGUE = (
         what="{executable} is Python {version}; the modules need {needed} or newer.",
         cause="Ansible runs its modules with the server's own Python 3. (The stack brings its Python 2.7 itself.)",
         remedy="Set ansible_python_interpreter for this server in the inventory to a newer Python 3, such as "
-        "/usr/bin/python3.11 or one in your home.",
+        "/usr/bin/python3.11 or one in your home; or bootstrap_python: true, which puts one into the prefix.",
         evidence=old_python,
     ),
     Check(

@@ -22,7 +22,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from html.parser import HTMLParser
 from typing import IO, Any
 
@@ -75,18 +75,24 @@ def without_secrets(url: str) -> str:
     return re.sub(r"[?#].*", "?…", shown) if is_url(url) else shown
 
 
-def resolve(artifact: dict[str, Any], mirror: str) -> dict[str, Any]:
+def _json_at(where: str) -> Any:
+    with open_url(where) if is_url(where) else open(where, "rb") as stream:
+        return json.load(stream)
+
+
+def resolve(artifact: dict[str, Any], mirror: str, read: Callable[[str], Any] = _json_at) -> dict[str, Any]:
     """`artifact` itself, or for a built one with the sum and size that the mirror recorded of its file.
 
-    Raises StackError where the mirror does not have it, or where its manifest says something else of it.
+    `read`: gives the JSON at a place of the mirror, or raises NO_ANSWER. Raises StackError where the mirror does not
+    have it, or where its manifest says something else of it.
     """
     if "built" not in artifact or "sha256" in artifact:
         return artifact
     where = in_mirror(mirror, f"built/{artifact['built']}/artifact.json")
     try:
-        record = _json_at(where)
+        record = read(where)
         known = {**artifact, "sha256": record["sha256"], "size": record["size"]}
-        if not listed(_json_at(in_mirror(mirror, MANIFEST)), artifact["built"], record):
+        if not listed(read(in_mirror(mirror, MANIFEST)), artifact["built"], record):
             raise StackError(
                 f"{without_secrets(where)} is not what {MANIFEST} of the mirror says of {artifact['filename']}: one of "
                 "both was edited, or the run that built it did not end. Nothing of it was used. "
@@ -99,11 +105,6 @@ def resolve(artifact: dict[str, Any], mirror: str) -> dict[str, Any]:
             f"{artifact['filename']} is built, not downloaded, and the mirror does not have it for this recipe and "
             f"these inputs ({why}). {advice(why) or 'Build it: `ansible-playbook playbooks/mirror.yml`.'}"
         ) from error
-
-
-def _json_at(where: str) -> Any:
-    with open_url(where) if is_url(where) else open(where, "rb") as stream:
-        return json.load(stream)
 
 
 def listed(manifest: dict[str, Any], folder: str, record: dict[str, Any]) -> bool:

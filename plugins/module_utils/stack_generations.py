@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import socket
+import sys
 import time
 from typing import Any
 
@@ -130,9 +131,20 @@ def identity(prefix: str) -> str:
     return f"{marker.st_ino}-{marker.st_mtime_ns}"
 
 
+def running_python(prefix: str) -> str:
+    """The Python that role bootstrap put into the prefix, relative to it, where this runs on it; "" elsewhere."""
+    path = os.path.relpath(os.path.realpath(sys.base_prefix), os.path.realpath(prefix))
+    return path if path.startswith("var/python3/") else ""
+
+
 def usage(prefix: str) -> dict[str, Any]:
-    """This server's part of what `sharing` joins: its name, the prefix's identity, its processes."""
-    return {"server": socket.gethostname(), "identity": identity(prefix), "uses": uses(prefix)}
+    """This server's part of what `sharing` joins: its name, the prefix's identity, its processes, its Python."""
+    return {
+        "server": socket.gethostname(),
+        "identity": identity(prefix),
+        "uses": uses(prefix),
+        "python": running_python(prefix),
+    }
 
 
 def sharing(prefix: str, usages: list[dict[str, Any]]) -> list[dict[str, Any]]:

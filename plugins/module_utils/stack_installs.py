@@ -271,6 +271,31 @@ def publish(root: str, facts: dict[str, Any]) -> dict[str, Any]:
     return receipt
 
 
+# Why a prefix is refused; also for those who look at it without modules.
+
+
+def no_full_path(prefix: str) -> StackError:
+    return StackError(f"stack_prefix is {prefix!r}: give a full path, one that begins with / or ~.")
+
+
+def not_a_folder(prefix: str) -> StackError:
+    return StackError(f"{prefix} is not a folder. Set stack_prefix to a folder of its own.")
+
+
+def not_ours(prefix: str) -> StackError:
+    return StackError(
+        f"{prefix} is not empty and was not made by this project (it has no {MARKER}). "
+        "Set stack_prefix to a folder that is new, empty, or this stack's own."
+    )
+
+
+def of_another(prefix: str, owner: str, stack: str) -> StackError:
+    return StackError(
+        f"{prefix} belongs to stack {owner}, not {stack}. One prefix holds one stack: "
+        "leave stack_prefix at its default, which ends in the stack's name, or name another folder."
+    )
+
+
 def owner_of(prefix: str) -> str | None:
     """Name of the stack that owns `prefix`; None where the prefix is absent or empty.
 
@@ -279,15 +304,12 @@ def owner_of(prefix: str) -> str | None:
     if not os.path.lexists(prefix):
         return None
     if not os.path.isdir(prefix):
-        raise StackError(f"{prefix} is not a folder. Set stack_prefix to a folder of its own.")
+        raise not_a_folder(prefix)
     marker = read_json(os.path.join(prefix, MARKER))
     if "stack" in marker:
         return str(marker["stack"])
     if not _is_untouched(prefix):
-        raise StackError(
-            f"{prefix} is not empty and was not made by this project (it has no {MARKER}). "
-            "Set stack_prefix to a folder that is new, empty, or this stack's own."
-        )
+        raise not_ours(prefix)
     return None
 
 
@@ -302,10 +324,7 @@ def check_owner(prefix: str, stack: str) -> None:
     """Raise StackError unless `prefix` is free or already belongs to `stack`."""
     owner = owner_of(prefix)
     if owner not in (None, stack):
-        raise StackError(
-            f"{prefix} belongs to stack {owner}, not {stack}. One prefix holds one stack: "
-            "leave stack_prefix at its default, which ends in the stack's name, or name another folder."
-        )
+        raise of_another(prefix, str(owner), stack)
 
 
 def missing_folders(path: str) -> list[str]:
@@ -322,6 +341,11 @@ def temporary_folder(prefix: str) -> str:
     return os.path.join(prefix, "var", "tmp", socket.gethostname())
 
 
+def marker_of(stack: str, made: list[str]) -> dict[str, Any]:
+    """What the marker of a prefix says; `made`: folders that were not there before."""
+    return {"stack": stack, "schema": SCHEMA, "made": made}
+
+
 def claim(prefix: str, stack: str) -> None:
     """Make `prefix` this stack's own: its folders and its marker. Raises StackError as check_owner does."""
     check_owner(prefix, stack)
@@ -329,7 +353,7 @@ def claim(prefix: str, stack: str) -> None:
     os.makedirs(prefix, exist_ok=True)
     marker = os.path.join(prefix, MARKER)
     if not read_json(marker):
-        write_json(marker, {"stack": stack, "schema": SCHEMA, "made": made})
+        write_json(marker, marker_of(stack, made))
     for folder in ("opt", "generations", "checks", "var/cache", "var/log", "var/lease", "var/home"):
         os.makedirs(os.path.join(prefix, folder), exist_ok=True)
     os.makedirs(temporary_folder(prefix), exist_ok=True)

@@ -46,7 +46,7 @@ import os
 import socket
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_installs import StackError, check_owner, install_state, read_json
+from ansible.module_utils.stack_installs import StackError, check_owner, install_state, no_full_path, read_json
 from ansible.module_utils.stack_lookup import current_generation, driver_line
 from ansible.module_utils.stack_wanted import wanted_installs
 
@@ -66,7 +66,7 @@ def main() -> None:
     server = socket.gethostname()
     try:
         if not os.path.isabs(prefix):
-            raise StackError(f"stack_prefix is {prefix!r}: give a full path, one that begins with / or ~.")
+            raise no_full_path(prefix)
         prefix = os.path.normpath(prefix)
         check_owner(prefix, given["stack"])
         installs = {}

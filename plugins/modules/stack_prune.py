@@ -96,8 +96,11 @@ def kept_installs(prefix: str, installs: Iterable[str], linked: set[str], used: 
     return why
 
 
-def plan(prefix: str, keep: int, used: Reasons, downloads: bool) -> tuple[Reasons, Reasons]:
-    """(what to remove, what is kept), each with why, in the order in which to remove it."""
+def plan(prefix: str, keep: int, used: Reasons, downloads: bool, pythons: set[str]) -> tuple[Reasons, Reasons]:
+    """(what to remove, what is kept), each with why, in the order in which to remove it.
+
+    `pythons`: those that role bootstrap put there and that servers of the run run on.
+    """
     found = generations(prefix)
     kept = kept_generations(found, used, keep)
     remove = {
@@ -120,6 +123,12 @@ def plan(prefix: str, keep: int, used: Reasons, downloads: bool) -> tuple[Reason
     for path in unneeded:
         published = os.path.exists(os.path.join(prefix, path, RECEIPT))
         remove[path] = "in no generation that is kept" if published else "started but never finished"
+    for path in below(prefix, "var/python3"):
+        remove[path] = "a Python that no server of this run uses"
+        if path in pythons:
+            kept[path] = "the modules of this run run on it"
+        elif age(os.path.join(prefix, path, RECEIPT)) <= RECENT:
+            kept[path] = "just installed: a run may be about to use it"
     if downloads:
         recent = [path for path in below(prefix, "var/cache/sha256") if age(os.path.join(prefix, path)) <= RECENT]
         kept |= dict.fromkeys(recent, "just downloaded: a run may be about to use it")
@@ -158,7 +167,7 @@ def remove(prefix: str, path: str) -> None:
     if path == f"generations/{current_number(prefix)}":
         return  # made current a moment ago
     aside = full
-    if path.startswith(("opt/", "generations/")):
+    if path.startswith(("opt/", "generations/", "var/python3/")):
         aside = new_temporary(prefix, "garbage")
         with contextlib.suppress(FileNotFoundError):
             os.chmod(full, 0o755)  # a folder must be writable to be renamed
@@ -200,7 +209,9 @@ def main() -> None:
                 "removed. Prune all servers that share it in one run, without --limit. Where one is gone for good, "
                 f"remove its folder in {prefix}/checks."
             )
-        unneeded, kept = plan(prefix, given["keep"], users(usages), given["downloads"])
+        unneeded, kept = plan(
+            prefix, given["keep"], users(usages), given["downloads"], {usage["python"] for usage in usages}
+        )
         sizes = disk_bytes(prefix, unneeded)
         for path in unneeded if not module.check_mode else []:
             remove(prefix, path)

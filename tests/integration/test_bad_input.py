@@ -387,7 +387,7 @@ def test_no_python_on_the_server(on: Callable[..., Outcome]) -> None:
     assert_refused(
         on("pythonless"),
         "/usr/bin/python3 on the server cannot run Ansible's modules",
-        "they need Python 3.9 or newer. Set ansible_python_interpreter in your inventory to one",
+        "they need Python 3.9 or newer. Set bootstrap_python: true for this server in your inventory",
     )
 
 

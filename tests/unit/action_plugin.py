@@ -28,10 +28,10 @@ class Action:
         self.plugin = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.plugin)
 
-    def run(self) -> dict[str, Any]:
+    def run(self, check: bool = False) -> dict[str, Any]:
         """The task's result. Raises AnsibleActionFail as the plugin does."""
         self.modules, self.commands, self.shown = [], [], []
-        task = SimpleNamespace(args=self.arguments, async_val=0, check_mode=False, action=self.name)
+        task = SimpleNamespace(args=self.arguments, async_val=0, check_mode=check, action=self.name)
         shell = SimpleNamespace(tmpdir="")
         connection = SimpleNamespace(transport=self.transport, _shell=shell, set_option=self.options.__setitem__)
         display = SimpleNamespace(display=self.shown.append, vvv=lambda *_words: None)
@@ -56,6 +56,6 @@ class Action:
         self.commands.append(command)
         if self.cut_command == len(self.commands):
             subprocess.run(command, shell=True, input=in_data[: len(in_data) // 2], check=True)
-            return {"rc": 1, "stderr": ""}
+            return {"rc": 1, "stdout": "", "stderr": ""}
         done = subprocess.run(command, shell=True, input=in_data, capture_output=True, check=False)
-        return {"rc": done.returncode, "stderr": done.stderr.decode()}
+        return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}

@@ -94,6 +94,19 @@ def test_the_probe_names_what_is_broken(shell: str, tmp_path: Path) -> None:
     assert server["installed"]
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_probe_finds_the_python_of_the_prefix(shell: str, tmp_path: Path) -> None:
+    python = tmp_path / "stack/var/python3/3.9.2-0/bin/python3"
+    server = probe(shell, "~/stack", "bootstrap", tmp_path)
+    assert server["python"] == {"version": "(not there)", "executable": f"{tmp_path}/stack/var/python3"}
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    server = probe(shell, "~/stack", "bootstrap", tmp_path)
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert server["python"] == {"version": version, "executable": str(python)}
+    assert (version, str(python)) in server["pythons"]
+
+
 # --- Findings without modules -----------------------------------------------------------------------------------------
 
 
@@ -142,6 +155,12 @@ def test_the_remedy_names_the_newest_python_that_suffices() -> None:
     assert found["remedy"].endswith("ansible_python_interpreter: /home/a/bin/python3.11")
     [found] = asked(HEALTHY.replace("3.11.2", "3.6.8"))
     assert "such as /usr/bin/python3.11" in found["remedy"]  # the catalogue's own
+
+
+def test_the_remedy_is_the_bootstrap_where_that_is_asked_for() -> None:
+    server = doctor_server(HEALTHY.replace("python=3.11.2", "python="))
+    [found] = doctor_asked(preflight_findings(server, REQUIREMENTS), server, "3.9", "site.yml --tags bootstrap")
+    assert found["remedy"] == "bootstrap_python is set, and site.yml puts one there: site.yml --tags bootstrap"
 
 
 # --- Findings about the stack -----------------------------------------------------------------------------------------
@@ -298,6 +317,29 @@ def test_a_server_without_python_is_told_so(tmp_path: Path) -> None:
     assert "/nowhere/python3 is Python (not there)" in output
     assert re.search(r"ansible_python_interpreter:\s+/\S+/python3", output)
     assert re.search(r"because\s+of\s+(\w+, )*python\b", output)
+
+
+def test_a_python_that_is_to_be_put_there_is_not_put_there_by_the_doctor(tmp_path: Path) -> None:
+    status, output = doctor(tmp_path, "--extra-vars", "bootstrap_python=true")
+    assert status == 2
+    said = "".join(output.split())  # the table breaks long lines
+    assert f"{tmp_path}/home/detectron/cuda90_wheel/var/python3isPython(notthere)" in said
+    assert "site.yml--limithere--tagsbootstrap" in said
+
+
+def test_the_doctor_uses_the_python_of_the_prefix(tmp_path: Path) -> None:
+    """One that runs, but has no receipt: a run of site.yml would replace it, the doctor does not."""
+    python = tmp_path / "stack/var/python3/3.9.2-0/bin/python3"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (tmp_path / "stack/.stack.json").write_text('{"stack": "cuda90_wheel"}')
+    given = ("--extra-vars", "bootstrap_python=true", "--extra-vars", f"stack_prefix={tmp_path}/stack")
+    status, output = doctor(
+        tmp_path, *given, "--extra-vars", '{"preflight_accepted": ["disk", "inodes", "prefix_length"]}'
+    )
+    assert status == 2
+    assert re.findall(r"STOP +(\w+):", output) == ["install_missing"]
+    assert os.listdir(tmp_path / "stack/var") == ["python3"]
 
 
 def test_a_prefix_of_somebody_else_is_refused_as_a_finding(tmp_path: Path) -> None:

@@ -305,6 +305,20 @@ def test_leftovers_and_downloads_are_removed(upgraded: Stack) -> None:
     assert upgraded.listing() == kept | {"var/cache/sha256", "var/cache/cuda"}
 
 
+def test_the_python_that_a_server_runs_on_is_kept(upgraded: Stack) -> None:
+    """Those of role bootstrap: an old one goes, unless another server of the run still runs on it."""
+    for number in range(1, 4):
+        folder = upgraded.prefix / f"var/python3/3.9.{number}-0"
+        folder.mkdir(parents=True)
+        (folder / "receipt.json").write_text("{}")
+        os.utime(folder / "receipt.json", (0, 0))
+    (upgraded.prefix / "var/python3/3.9.3-0/receipt.json").touch()
+    mine = {**upgraded.usage(), "python": "var/python3/3.9.1-0"}
+    result = upgraded.prune(usages=[mine])
+    assert "kept var/python3/3.9.1-0: the modules of this run run on it" in result["lines"]
+    assert sorted(os.listdir(upgraded.prefix / "var/python3")) == ["3.9.1-0", "3.9.3-0"]
+
+
 def test_bytes_are_counted_when_the_last_name_of_a_file_goes(stack: Stack) -> None:
     """conda links the same file into several environments."""
     kept = stack.install("anaconda2", "1", publishes=False)

@@ -101,9 +101,16 @@ def test_every_tag_is_the_name_of_its_role() -> None:
     assert {entry["role"] for entry in play["roles"]} == set(ROLES) - {"stack", "mirror"}
 
 
-@pytest.mark.parametrize("role", sorted(set(ROLES) - {"stack", "mirror"}))
+@pytest.mark.parametrize("role", sorted(set(ROLES) - {"bootstrap", "stack", "mirror"}))
 def test_every_role_of_a_server_depends_on_the_look_up(role: str) -> None:
     assert load(ROOT / "roles" / role / "meta/main.yml")["dependencies"] == [{"role": "stack"}]
+
+
+def test_the_look_up_comes_after_the_python_that_it_runs_on() -> None:
+    """Listed as in the play, tags and all: else it would run twice, a remote call more per run."""
+    entry = load(ROOT / "playbooks/servers.yml")[0]["roles"][0]
+    assert entry["role"] == "bootstrap"
+    assert load(ROOT / "roles/stack/meta/main.yml")["dependencies"] == [entry]
 
 
 # --- Locks ------------------------------------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def build_prefix(root: Path, debs: list[Path], source: Path, recipe: dict[str, A
             write_member(root, f"{LIBRARY}/{name}", member)
 
     _relocate_settings(root, template)
-    _connect_libraries(root, debs, recipe["extra_libraries"])
+    connect_libraries(root, "python2.7", debs, recipe["extra_libraries"])
     for link, target in {
         "bin/python": "python2.7",
         "bin/python2": "python2.7",
@@ -121,12 +121,14 @@ def _relocate_settings(root: Path, template: str) -> None:
     makefile.write_text(relocate(makefile.read_text(encoding="utf-8"), PLACEHOLDER), encoding="utf-8")
 
 
-def _connect_libraries(root: Path, debs: list[Path], extra_libraries: list[str]) -> None:
-    interpreter = root / "bin/python2.7"
+def connect_libraries(root: Path, python: str, debs: list[Path], extra_libraries: list[str]) -> None:
+    """Bring what the interpreter ``bin/<python>`` and its extension modules need into ``root/lib``, where they find it
+    wherever ``root`` is."""
+    interpreter = root / "bin" / python
     interpreter.chmod(0o755)
     set_search_path(interpreter, "$ORIGIN/../lib")
     wanted = set(extra_libraries) | set(needed_by(interpreter))
-    for module in sorted((root / LIBRARY / "lib-dynload").glob("*.so")):
+    for module in sorted((root / "lib" / python / "lib-dynload").glob("*.so")):
         set_search_path(module, "$ORIGIN/../..")
         wanted |= set(needed_by(module))
     add_libraries(root, sorted(wanted), read_libraries(debs))
