@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "
 from ansible.errors import AnsibleActionFail  # noqa: E402
 from ansible.module_utils.stack_fetch import export_commit, mirrored_at, resolve  # noqa: E402
 from ansible.module_utils.stack_installs import StackError, sha256_of  # noqa: E402
-from ansible.module_utils.stack_lease import STALE, this_run  # noqa: E402
+from ansible.module_utils.stack_lease import IDLE, this_run  # noqa: E402
 from ansible.module_utils.stack_progress import Progress  # noqa: E402
 from ansible.module_utils.stack_push import PIECE, push  # noqa: E402
+from ansible.module_utils.stack_transfers import transfer  # noqa: E402
 from ansible.plugins.action import ActionBase  # noqa: E402
 
 RETRIES = 2
+TURN_EVERY = 15.0  # seconds between two lines of waiting
 SLICE = 10.0  # seconds that the module works before it reports
 
 
@@ -31,7 +34,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        arguments = {**self._task.args, "run": this_run()}
+        arguments = {**self._task.args, "run": this_run(str(self._vars.get("inventory_hostname")))}
         if self._connection.transport == "ssh":  # each call can be repeated when the connection broke
             self._connection.set_option("reconnection_retries", RETRIES)
         mirror = str(arguments.get("mirror", ""))
@@ -143,13 +146,33 @@ class ActionModule(ActionBase):
         beaten = time.monotonic()
         there = artifact["have"]
         again = "run the same command again and it goes on from there"
-        for have in push(self._execute, path, artifact["part"], there, PIECE, again):
-            if time.monotonic() - beaten > STALE / 3:  # a slow line: keep the lease alive
-                beaten = time.monotonic()
-                self._module({**arguments, "artifacts": [], "seconds": 0})
-            yield have - there
-            there = have
+        with self._turn(path.name, arguments):
+            for have in push(self._execute, path, artifact["part"], there, PIECE, again):
+                if time.monotonic() - beaten > IDLE / 3:  # a slow line: keep the lease alive
+                    beaten = time.monotonic()
+                    self._module({**arguments, "artifacts": [], "seconds": 0})
+                yield have - there
+                there = have
 
     def _execute(self, command: str, data: bytes) -> dict[str, Any]:
         done: dict[str, Any] = self._low_level_execute_command(command, in_data=data, sudoable=False)
         return done
+
+    def _turn(self, name: str, arguments: dict[str, Any]) -> AbstractContextManager[None]:
+        """One of the transfers that the controller makes at once, as soon as there is one."""
+        limit, shown, beaten = int(arguments.get("transfers", 0)), 0.0, 0.0
+
+        def waits(seconds: float) -> None:
+            nonlocal shown, beaten
+            if seconds - shown > TURN_EVERY:
+                shown = seconds
+                self._display.display(
+                    f"[{self._vars.get('inventory_hostname')}] {name}: waits for one of {limit} transfers, "
+                    f"{seconds:.0f} s so far"
+                )
+            if seconds - beaten > IDLE / 3:  # keep the lease alive
+                beaten = seconds
+                self._module({**arguments, "artifacts": [], "seconds": 0})
+
+        turn: AbstractContextManager[None] = transfer(limit, waits)
+        return turn

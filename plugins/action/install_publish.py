@@ -19,6 +19,6 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        arguments = {**self._task.args, "run": this_run()}
+        arguments = {**self._task.args, "run": this_run(str((task_vars or {}).get("inventory_hostname")))}
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         return result

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import textwrap
@@ -16,6 +15,7 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.module_utils.stack_command import HIDDEN, resume, shown  # noqa: E402
+from ansible.module_utils.stack_failure import cause, unreachable  # noqa: E402
 from ansible.module_utils.stack_ladder import failed_checks  # noqa: E402
 from ansible.plugins.callback import CallbackBase  # noqa: E402
 
@@ -33,7 +33,7 @@ requirements: [enable in ansible.cfg]
 
 WIDTH = 100  # columns, at most
 MARKS = {"passed": "passed", "failed": "FAILED", "not_applicable": "n/a"}
-COLOURS = {"FAILED": "red", "unreachable": "bright red", "changed": "yellow", "waited": "yellow", "ok": "green"}
+COLOURS = {"ok": "green", "changed": "yellow", "waited": "yellow", "unreachable": "bright red"}  # others: red
 
 
 def table(ladders: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -59,25 +59,6 @@ def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     for (server, reason), rungs in absent.items():
         found.setdefault(f"{', '.join(rungs)} n/a: {reason}", []).append(server)
     return [(", ".join(servers), sentence) for sentence, servers in found.items()]
-
-
-def cause(result: dict[str, Any]) -> str:
-    """Why a task failed: its message, for a loop that of the first item that failed, for a command what it said.
-
-    Of a message of several lines those that are not indented: the others explain them, and stand above.
-    """
-    failed = next((item for item in result.get("results", []) if item.get("failed")), result)
-    message = str(failed.get("msg", "no message")).strip().splitlines()
-    lines = [line for line in message if line and not line[0].isspace()]
-    said = str(failed.get("stderr") or failed.get("stdout") or "").strip().splitlines()[-5:]
-    return " ".join(" ".join([*lines, *said]).split())
-
-
-def unreachable(message: str) -> str:
-    """Why a server could not be reached, in ssh's own words where it is ssh that failed."""
-    said = [line.strip() for line in re.split(r"(?:via|over) ssh: *", message, maxsplit=1)[-1].splitlines()]
-    said = [line for line in said if line and not line.startswith("Warning: Permanently added")]
-    return " ".join(said[-3:]) or "no message"
 
 
 def duration(seconds: float) -> str:
@@ -123,15 +104,22 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self.ladders: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, Row] = {}
+        self.stacks: dict[str, str] = {}  # of all servers of the play
         self.provisions = False  # whether this is a run that looks up installs, unlike that of another playbook
 
-    def _row(self, result: Any) -> Row:
-        host = result.host
-        stacks = sorted(str(group) for group in host.groups if str(group).startswith("stack_"))
-        return self.rows.setdefault(host.get_name(), Row(" ".join(stacks).replace("stack_", "") or "-"))
+    def _row(self, server: str) -> Row:
+        return self.rows.setdefault(server, Row(self.stacks.get(server, "") or "-"))
+
+    def v2_playbook_on_play_start(self, play: Any) -> None:
+        known = play.get_variable_manager().get_vars(play=play)
+        groups = {name: members for name, members in known["groups"].items() if name.startswith("stack_")}
+        for server in known["ansible_play_hosts_all"]:
+            stacks = [name.removeprefix("stack_") for name in sorted(groups) if server in groups[name]]
+            self.stacks[server] = " ".join(stacks)
 
     def v2_runner_on_ok(self, result: Any) -> None:
-        row, server, values, action = self._row(result), result.host.get_name(), result.result, result.task.action
+        server, values, action = result.host.get_name(), result.result, result.task.action
+        row = self._row(server)
         row.changed = row.changed or bool(values.get("changed"))
         self.provisions = self.provisions or action == "stack_lookup"
         if action == "ladder_report":
@@ -150,17 +138,21 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if ignore_errors:
             return
-        row, values = self._row(result), result.result
+        row, values = self._row(result.host.get_name()), result.result
         row.failed, row.why = "FAILED", f"{cause(values)} [{result.task.get_name()}]"
         if result.task.action == "ladder_report":
             self.ladders[result.host.get_name()] = values["ladder"]
             row.why = "its check ladder did, see above"
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
-        row = self._row(result)
+        row = self._row(result.host.get_name())
         row.failed, row.why = "unreachable", unreachable(str(result.result.get("msg", "")))
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
+        if any(row.failed for row in self.rows.values()):
+            for server in self.stacks.keys() - self.rows.keys():
+                row = self._row(server)
+                row.failed, row.why = "not reached", "the run ended before it"
         # In the order of the play recap, not in that of arrival.
         self.ladders, self.rows = dict(sorted(self.ladders.items())), dict(sorted(self.rows.items()))
         if any(self.ladders.values()):  # in check mode, before a first run, there is none to show
@@ -208,11 +200,13 @@ class CallbackModule(CallbackBase):
         notes = ["", *(row.notes() for row in self.rows.values())]
         for row, note in zip(cells, notes, strict=True):
             line = "".join(f"{cell:<{width}}  " for cell, width in zip(row, widths, strict=True))
-            self._wrapped(line, note, COLOURS.get(row[2]), indent=" " * min(len(line), 40))
+            colour = None if row is cells[0] else COLOURS.get(row[2], "red")
+            self._wrapped(line, note, colour, indent=" " * min(len(line), 40))
 
     def _print_resume(self, servers: list[str]) -> None:
         command = resume(sys.argv, servers)
-        self._display.display(f"{len(servers)} of {len(self.rows)} servers failed. When it is mended, in this folder:")
+        count = f"{len(servers)} of {len(self.rows)} servers are not done"
+        self._display.display(f"{count}. When what they say is mended, in this folder:")
         for line in shown(command, self._width() - 2):
             self._display.display(f"  {line}")
         if any(HIDDEN in word for word in command):

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 from ansible.module_utils.stack_installs import MARKER, RECEIPT, StackError, install_state, read_json
-from ansible.module_utils.stack_lease import STALE
+from ansible.module_utils.stack_lease import FORGOTTEN
 from ansible.module_utils.stack_lookup import mentions
 from ansible.module_utils.stack_temporary import new_temporary
 
@@ -167,7 +167,7 @@ def builders(prefix: str) -> dict[str, dict[str, Any]]:
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         path = os.path.join(folder, name)
         with contextlib.suppress(FileNotFoundError):
-            if name.endswith(".json") and time.time() - os.stat(path).st_mtime <= STALE:
+            if name.endswith(".json") and time.time() - os.stat(path).st_mtime <= FORGOTTEN:
                 found[path] = read_json(path)
     return found
 

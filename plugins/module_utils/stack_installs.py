@@ -352,8 +352,16 @@ def claim(prefix: str, stack: str) -> None:
     made = missing_folders(prefix)  # for the day on which the stack is removed
     os.makedirs(prefix, exist_ok=True)
     marker = os.path.join(prefix, MARKER)
-    if not read_json(marker):
-        write_json(marker, marker_of(stack, made))
+    known = marker_of(stack, made)
+    if not made:
+        # Another server of a shared home may have made the folders just now: its marker, which says so, is to stay.
+        draft = f"{marker}.{os.urandom(6).hex()}"
+        write_json(draft, known)
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, marker)
+        os.unlink(draft)
+    if made or not read_json(marker):
+        write_json(marker, known)
     for folder in ("opt", "generations", "checks", "var/cache", "var/log", "var/lease", "var/home"):
         os.makedirs(os.path.join(prefix, folder), exist_ok=True)
     os.makedirs(temporary_folder(prefix), exist_ok=True)

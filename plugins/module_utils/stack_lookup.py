@@ -9,6 +9,8 @@ from typing import Any
 
 from ansible.module_utils.stack_installs import RECEIPT, install_state, read_json
 
+HEART = "stack-heart"  # its name in a list of processes; the kernel keeps 15 characters
+
 
 def current_generation(prefix: str) -> dict[str, Any]:
     """The receipt of the generation that `<prefix>/current` points to, with its "path"; {} unless it is whole."""
@@ -65,7 +67,15 @@ def own_processes() -> set[int]:
     return found
 
 
+def is_heart(process: str) -> bool:
+    """Whether a process is the heart of a lease (stack_lease), which was started by a build and uses nothing of it."""
+    with contextlib.suppress(OSError), open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as stream:
+        return stream.read().strip() == HEART
+    return False
+
+
 def processes_at(path: str) -> list[int]:
     """Processes of this server that have to do with `path` or what is below it."""
     found = [process for process in filter(str.isdigit, os.listdir("/proc")) if int(process) != os.getpid()]
-    return [int(process) for process in found if any(path in text for text in mentions(process))]
+    found = [process for process in found if any(path in text for text in mentions(process))]
+    return [int(process) for process in found if not is_heart(process)]

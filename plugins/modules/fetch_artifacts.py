@@ -33,6 +33,10 @@ options:
     type: list
     elements: str
     default: [upstream, registries]
+  transfers:
+    description: How many files the controller pushes at once, over all servers; 0 is no limit. For the action plugin.
+    type: int
+    default: 0
   pypi_index: {description: Package index; by default pip's own setting., type: str, default: ''}
   debian_mirror: {description: Debian mirror; by default that of APT's settings., type: str, default: ''}
   proxy:
@@ -174,6 +178,7 @@ def main() -> None:
             "mirror": {"type": "str", "default": ""},
             "upstream": {"type": "bool", "default": True},
             "sources": {"type": "list", "elements": "str", "default": ["upstream", "registries"]},
+            "transfers": {"type": "int", "default": 0},
             "pypi_index": {"type": "str", "default": ""},
             "debian_mirror": {"type": "str", "default": ""},
             "proxy": {"type": "str", "default": "", "no_log": True},

@@ -10,8 +10,9 @@ description:
   - Does nothing when the install is present. Otherwise claims the prefix, takes the install's lease, removes what a
     killed or damaged build left behind, and makes the empty folder to build in.
   - Where another server of a shared home is building it, says so (RV(held_by)) instead of waiting, so that hosts in
-    lockstep do not wait for each other. Call it again with O(wait) after the build's tasks.
-  - The action plugin of the same name adds O(run) and O(dead_run).
+    lockstep do not wait for each other. Call it again with O(wait) after the build's tasks; where that says RV(lost),
+    begin anew.
+  - The action plugin of the same name adds O(run), O(dead) and O(quiet), and shows for whom it waits.
 options:
   prefix: {description: The prefix as an absolute path., type: str, required: true}
   stack: {description: Name of the stack., type: str, required: true}
@@ -22,14 +23,19 @@ options:
     type: list
     elements: str
     default: [all]
-  wait: {description: Wait for whoever is building it; build nothing., type: bool, default: false}
+  wait: {description: Wait for this holder (RV(held_by)) to finish; build nothing., type: dict, default: {}}
+  seconds: {description: How long to wait until it reports., type: float, default: 15}
+  quiet: {description: Seconds for which the heartbeat has not moved while looked at., type: float, default: 0}
   run: {description: Who runs this play., type: dict, default: {}}
-  dead_run: {description: The run that is known to have died., type: str, default: ''}
+  dead: {description: The holder of which is known that it goes on no more., type: dict, default: {}}
 """
 
 RETURN = r"""
 build: {description: Whether the caller has to build the install now., type: bool, returned: success}
 held_by: {description: Who is building it instead., type: dict, returned: when somebody else builds it}
+age: {description: Seconds since their last heartbeat., type: float, returned: when it still waits}
+quiet: {description: For the next call., type: float, returned: when it still waits}
+lost: {description: Who was building it and does no more., type: dict, returned: when they are gone}
 path: {description: The install's folder., type: str, returned: success}
 """
 
@@ -45,7 +51,6 @@ from ansible.module_utils.stack_installs import (
     StackError,
     claim,
     install_state,
-    read_json,
 )
 from ansible.module_utils.stack_lookup import processes_at
 from ansible.module_utils.stack_temporary import new_temporary, sweep
@@ -78,29 +83,45 @@ def check_requires(installs: dict[str, Any], role: str, planned: list[str]) -> N
             )
 
 
-def wait_for(path: str, lease: str, holder: dict[str, Any]) -> None:
-    """Return when somebody else has published `path`; raise StackError when they gave up."""
-    held_by = read_json(lease)
-    who = f"{held_by.get('server', 'Another server')} (run from {held_by.get('controller', 'another controller')})"
-    heartbeat, since = -1.0, 0.0
-    while True:
-        try:
-            latest = os.stat(lease).st_mtime
-        except FileNotFoundError:
-            latest = 0.0
-        # After the lease, which is given back after publishing: else what happens in between would look like a failure.
-        if install_state(path)["state"] == "present":
-            return
-        if latest != heartbeat:  # compared with itself only: clocks of the servers may differ
-            heartbeat, since = latest, time.monotonic()
-        # Hosts of one run go in lockstep: when this runs, the builder of the same run has published or failed.
-        same_run = held_by.get("run") == holder.get("run")
-        if not latest or same_run or time.monotonic() - since > stack_lease.STALE:
-            raise StackError(
-                f"{who} shares this prefix, was building {path}, and did not finish it. "
-                "Its own message says why; mend that and run the same command again."
-            )
-        time.sleep(POLL)
+def wait_for(path: str, lease: str, holder: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is known after a while of a build of `path` that somebody else began: {} when it is published, "lost" when
+    they do not go on, else "held_by", "age" and "quiet".
+
+    Raises StackError when the builder is a server of this same run and failed: this one would fail of the same.
+    """
+    held_by, quiet, deadline = given["wait"], given["quiet"], time.monotonic() + given["seconds"]
+    last = None
+    probe = stack_lease.new_probe(lease)
+    try:
+        while True:
+            other, heartbeat = stack_lease.look(lease)
+            # After the lease, which is given back after publishing: else what happens between would look like failure.
+            if install_state(path)["state"] == "present":
+                return {}
+            if not heartbeat:
+                if held_by.get("run") != holder["run"] or stack_lease.is_told_dead(lease, held_by):
+                    return {"lost": held_by}
+                raise StackError(
+                    f"{stack_lease.described(held_by)} shares this prefix, was building {path}, and failed. "
+                    "Its own message says why; mend that and run the same command again."
+                )
+            # Hosts of one run go in lockstep: when this runs, a builder of the same run has published, or failed and
+            # given its lease back, or it is unreachable.
+            dead = other.get("run") == holder["run"] or stack_lease.same(other, given["dead"])
+            quiet = 0.0 if last not in (None, (other, heartbeat)) or not stack_lease.same(other, held_by) else quiet
+            held_by, last = other, (other, heartbeat)
+            age = stack_lease.probed(probe) - heartbeat
+            if dead:
+                stack_lease.tell_dead(lease, other)
+            if stack_lease.is_lost(age, quiet, dead) or (dead and stack_lease.is_here(other)):
+                stack_lease.set_aside(lease, other)
+                return {"lost": other}
+            if time.monotonic() > deadline:
+                return {"held_by": other, "age": age, "quiet": quiet}
+            time.sleep(POLL)
+            quiet += POLL  # not by the clock: while the file server does not answer, nobody has looked
+    finally:
+        os.unlink(probe)
 
 
 def set_aside(prefix: str, path: str) -> None:
@@ -129,9 +150,11 @@ def main() -> None:
             "role": {"type": "str", "required": True},
             "installs": {"type": "dict", "required": True},
             "run_tags": {"type": "list", "elements": "str", "default": ["all"]},
-            "wait": {"type": "bool", "default": False},
+            "wait": {"type": "dict", "default": {}},
+            "seconds": {"type": "float", "default": 15},
+            "quiet": {"type": "float", "default": 0},
             "run": {"type": "dict", "default": {}},
-            "dead_run": {"type": "str", "default": ""},
+            "dead": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -148,8 +171,7 @@ def main() -> None:
         diff = {"before": f"{role}: {state['state']} ({state['why']})\n", "after": f"{role}: {path}\n"}
         check_requires(installs, role, given["run_tags"] if module.check_mode else [])
         if given["wait"]:
-            wait_for(path, lease, holder)
-            module.exit_json(changed=False, build=False, path=path)
+            module.exit_json(changed=False, build=False, path=path, **wait_for(path, lease, holder, given))
         if not module.check_mode:
             sweep(prefix)
         if not os.path.lexists(path):  # else the space that it takes is about to be freed
@@ -157,12 +179,17 @@ def main() -> None:
         if module.check_mode:
             module.exit_json(changed=True, build=False, path=path, diff=diff)
         claim(prefix, given["stack"])
-        held_by = stack_lease.acquire(lease, holder, given["dead_run"])
+        dead = given["dead"]
+        # What a dead run left running here is waited for below. On another server, its heart is to say when it ended.
+        held_by = stack_lease.acquire(lease, holder, dead if stack_lease.is_here(dead) else None)
         if held_by:
+            if stack_lease.same(held_by, dead):
+                stack_lease.tell_dead(lease, dead)
             module.exit_json(changed=False, build=False, path=path, held_by=held_by)
         set_aside(prefix, path)
         sweep(prefix)
         os.makedirs(path)
+        stack_lease.start_heart(lease, holder, path)
     except StackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

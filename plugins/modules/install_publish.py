@@ -33,7 +33,7 @@ import subprocess
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_fetch import ORIGIN
-from ansible.module_utils.stack_installs import StackError, publish, read_json, remove_tree
+from ansible.module_utils.stack_installs import StackError, publish, remove_tree
 from ansible.module_utils.stack_lookup import seen_at
 
 
@@ -72,7 +72,7 @@ def main() -> None:
         glibc=" ".join(platform.libc_ver()).strip(),
     )
     try:
-        if not stack_lease.same(read_json(lease), holder):
+        if not stack_lease.same(stack_lease.look(lease)[0], holder):
             raise StackError(
                 f"{role} is not published: its build took so long without a sign of life that another run took it "
                 "over. Run the same command again; it waits for that run or goes on from it."

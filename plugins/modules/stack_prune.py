@@ -134,7 +134,7 @@ def plan(prefix: str, keep: int, used: Reasons, downloads: bool, pythons: set[st
         kept |= dict.fromkeys(recent, "just downloaded: a run may be about to use it")
         remove |= dict.fromkeys(below(prefix, "var/cache/sha256"), "a download")
     for path in below(prefix, "var/lease"):
-        if age(os.path.join(prefix, path)) > stack_lease.STALE:
+        if age(os.path.join(prefix, path)) > stack_lease.FORGOTTEN:
             remove[path] = "the lease of a run that has died"
     remove |= {os.path.relpath(path, prefix): "left by a run that was killed" for path in leftovers(prefix)}
     return {path: why for path, why in remove.items() if path not in kept}, kept

@@ -171,6 +171,16 @@ def test_an_inventory_without_servers(tmp_path: Path, text: str) -> None:
     assert_refused(outcome, "The inventory has no servers. Name an inventory with -i", servers=0)
 
 
+def test_batches_that_an_inventory_asks_for(tmp_path: Path) -> None:
+    """They are made before it is read for any server: without this, all servers would be provisioned at once."""
+    server = {"ansible_connection": "local", "ansible_python_interpreter": "/usr/bin/python3"}
+    group = {"hosts": {"one": server, "two": server}, "vars": {"stack_serial": 1}}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"children": {"stack_cuda90_wheel": group}}}))
+    outcome = ansible_playbook(tmp_path, "--inventory", str(inventory))
+    assert_refused(outcome, "stack_serial in an inventory comes too late", "-e stack_serial=1", servers=2)
+
+
 def test_a_sum_that_is_not_known(person: Person) -> None:
     person.lock["nvidia_libs"]["wheel"]["sha256"] = None
     assert_refused(

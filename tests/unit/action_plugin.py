@@ -22,6 +22,7 @@ class Action:
         self.commands: list[str] = []
         self.shown: list[str] = []
         self.options: dict[str, Any] = {}  # of the connection
+        self.variables: dict[str, Any] = {}
         self.cut_command: int | None = None  # the number of the command whose connection breaks half-way
         spec = importlib.util.spec_from_file_location(f"action_{name}", ACTIONS / f"{name}.py")
         assert spec and spec.loader
@@ -39,7 +40,7 @@ class Action:
         action._display = display
         action._execute_module = self._execute_module
         action._low_level_execute_command = self._low_level_execute_command
-        result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "gpu1"})
+        result: dict[str, Any] = action.run(task_vars={"inventory_hostname": "gpu1", **self.variables})
         return result
 
     def _execute_module(

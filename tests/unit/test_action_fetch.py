@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -275,10 +277,32 @@ def test_a_short_push_shows_nothing(tmp_path: Path, mirror: Path) -> None:
     assert action.shown == []
 
 
+def test_a_push_that_waits_for_its_turn_says_so_and_keeps_the_lease_alive(tmp_path: Path, mirror: Path) -> None:
+    put(mirror, artifact())
+    action = fetching(tmp_path, mirror, artifact(), transfers=4)
+
+    @contextlib.contextmanager
+    def transfer(limit: int, waits: Callable[[float], None]) -> Iterator[None]:
+        assert limit == 4
+        for seconds in (0, 1, 16, 20, 32, 700, 701):
+            waits(seconds)
+        yield
+        action.commands.append("its turn is over")
+
+    action.plugin.transfer = transfer  # type: ignore[attr-defined]
+    action.run()
+    assert action.shown == [
+        f"[gpu1] wheel.whl: waits for one of 4 transfers, {seconds} s so far" for seconds in (16, 32, 700)
+    ]
+    assert [given["artifacts"] for given in action.modules].count([]) == 1
+    assert action.commands[-1] == "its turn is over"
+    assert len(action.commands) > 1
+
+
 def test_a_slow_push_keeps_the_lease_alive(tmp_path: Path, mirror: Path) -> None:
     put(mirror, artifact())
     action = fetching(tmp_path, mirror, artifact())
-    action.plugin.STALE = 0.0  # type: ignore[attr-defined]
+    action.plugin.IDLE = 0.0  # type: ignore[attr-defined]
     action.run()
     beats = [given for given in action.modules if given["artifacts"] == []]
     assert len(beats) == 3

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from action_plugin import Action
 from ansible.module_utils.stack_installs import remove_tree
-from ansible.module_utils.stack_lease import this_run
+from ansible.module_utils.stack_lease import holder_of, this_run
 
 
 def action(tmp_path: Path, name: str = "install_begin", state: str = "absent", **options: Any) -> Action:
@@ -28,13 +30,19 @@ def lease(tmp_path: Path) -> Path:
 
 
 def hold(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    """A lease of another run."""
-    holder = {**this_run(), "server": "gpu2", **changes}
-    holder |= {"run": "another", "host": "gpu2.example.org"}
-    lease(tmp_path).parent.mkdir(parents=True)
+    """A lease of another run, taken on this server."""
+    holder = {**holder_of(this_run("gpu2.example.org")), "server": "gpu2", "run": "another", **changes}
+    lease(tmp_path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "prefix/.stack.json").write_text('{"stack": "mine"}')
     lease(tmp_path).write_text(json.dumps(holder))
     return holder
+
+
+@pytest.fixture(autouse=True)
+def no_hearts(tmp_path: Path) -> Iterator[None]:
+    """They end when their leases are gone."""
+    yield
+    lease(tmp_path).unlink(missing_ok=True)
 
 
 def test_an_install_that_is_there_costs_no_remote_call(tmp_path: Path) -> None:
@@ -69,7 +77,66 @@ def test_a_living_or_unknown_run_is_waited_for_and_that_is_said(tmp_path: Path, 
     beginning = begin(tmp_path)
     assert beginning.run()["held_by"] == holder
     (said,) = beginning.shown
-    assert said == "[gpu1] base: gpu2.example.org is building it in this shared prefix; waiting for that"
+    assert said.startswith("[gpu1] base: gpu2.example.org, gpu2 (run from ")
+    assert said.endswith(") builds it in this shared prefix; waits for that")
+
+
+class Clock:
+    """Slices of waiting that take no time; `then` happens after each."""
+
+    def __init__(self, waiting: Action, *then: Callable[[], object]) -> None:
+        self.seen: list[dict[str, Any]] = []
+        module, happens = waiting._execute_module, iter(then)
+
+        def slice_of_time(**given: Any) -> dict[str, Any]:
+            given["module_args"]["seconds"] = 0
+            self.seen.append(given["module_args"])
+            result = module(**given)
+            if "held_by" in result:
+                next(happens)()
+            return result
+
+        waiting._execute_module = slice_of_time  # type: ignore[method-assign, assignment]
+
+
+def test_who_waits_shows_for_whom_again_and_again(tmp_path: Path) -> None:
+    holder = hold(tmp_path, server_machine="another")
+    waiting = begin(tmp_path, wait=holder)
+    clock = Clock(waiting, lambda: None, lease(tmp_path).unlink)
+    assert waiting.run()["lost"] == holder
+    first, second, end = waiting.shown
+    assert first.startswith("[gpu1] base: waits for gpu2.example.org, gpu2 (run from ")
+    assert re.search(r", process \d+, since [0-9:]{8}\), 0 s so far; last heartbeat \d s ago$", second)
+    assert end.endswith(" does not go on with it")
+    assert [seen["dead"] for seen in clock.seen] == [{}, {}, {}]
+
+
+def test_a_run_that_dies_while_another_waits_is_noticed(tmp_path: Path) -> None:
+    holder = hold(tmp_path)
+    waiting = begin(tmp_path, wait=holder)
+    dead = {**holder, "started": "long ago"}
+    Clock(waiting, lambda: hold(tmp_path, started="long ago"), lambda: None)
+    assert waiting.run()["lost"] == dead
+    assert any(", whose run has died, " in line for line in waiting.shown)
+
+
+# --- install_failed ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stderr", "remedy"),
+    [("gcc: not found", ""), ("cp: No space left on device", " The disk is full: base needs 0 MB below ")],
+)
+def test_a_build_that_failed_says_why_and_what_to_do(tmp_path: Path, stderr: str, remedy: str) -> None:
+    assert begin(tmp_path).run()["build"]
+    failed = {"ansible_failed_task": {"name": "Compile"}, "ansible_failed_result": {"msg": "rc 1", "stderr": stderr}}
+    failing = action(tmp_path, "install_failed")
+    failing.variables = failed
+    result = failing.run()
+    assert result["failed"]
+    assert result["msg"].startswith(f"Compile: rc 1 {stderr}{remedy}")
+    assert result["msg"].endswith("set stack_prefix to a folder on a larger disk." if remedy else stderr)
+    assert not lease(tmp_path).exists()
 
 
 # --- ladder_report ----------------------------------------------------------------------------------------------------

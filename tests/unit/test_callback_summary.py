@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from stack_summary import CallbackModule, cause, duration, reasons, table, unreachable
+from ansible.module_utils.stack_failure import cause, unreachable
+from stack_summary import CallbackModule, duration, reasons, table
 
 
 def rung(name: str, status: str = "passed", reason: str = "", check: dict[str, str] | None = None) -> dict[str, Any]:
@@ -114,9 +115,14 @@ class Terminal:
         self.lines += text.splitlines()
 
     def feed(self, event: str, server: str, action: str = "command", **values: Any) -> None:
-        host = SimpleNamespace(get_name=lambda: server, groups=["all", "stack_mine"])
+        host = SimpleNamespace(get_name=lambda: server)
         task = SimpleNamespace(action=action, args={}, get_name=lambda: "caffe2 : Do it")
         getattr(self.callback, f"v2_{event}")(SimpleNamespace(host=host, task=task, result=values))
+
+    def play(self, *servers: str) -> None:
+        known = {"groups": {"all": servers, "stack_mine": servers}, "ansible_play_hosts_all": servers}
+        manager = SimpleNamespace(get_vars=lambda play: known)
+        self.callback.v2_playbook_on_play_start(SimpleNamespace(get_variable_manager=lambda: manager))
 
     def ok(self, server: str, action: str, **values: Any) -> None:
         self.feed("runner_on_ok", server, action, **values)
@@ -132,7 +138,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     typed = ["/opt/bin/ansible-playbook", "-i", "my inventory", "site.yml", "--limit", "all", "-e", "a=1"]
     monkeypatch.setattr("sys.argv", typed)
     monkeypatch.setenv("COLUMNS", "300")
-    return Terminal()
+    terminal = Terminal()
+    terminal.play("gpu1", "gpu2", "gpu3")
+    return terminal
 
 
 def test_a_good_run_shows_ladders_and_what_was_installed(terminal: Terminal) -> None:
@@ -197,9 +205,22 @@ def test_a_server_that_failed_is_shown_with_its_cause_and_the_command_to_go_on(t
         "gpu1    mine   FAILED       No space below /data. [caffe2 : Do it]",
         "gpu2    mine   unreachable  Connection timed out",
         "gpu3    mine   ok",
-        "2 of 3 servers failed. When it is mended, in this folder:",
+        "2 of 3 servers are not done. When what they say is mended, in this folder:",
         "  /opt/bin/ansible-playbook -i 'my inventory' site.yml -e a=1 --limit gpu1,gpu2",
     ]
+
+
+def test_servers_that_the_run_did_not_come_to_are_named_and_come_next(terminal: Terminal) -> None:
+    """With serial, a batch of which all failed ends it."""
+    terminal.feed("runner_on_failed", "gpu1", msg="No space below /data.")
+    lines = terminal.end()
+    assert "gpu2    mine   not reached  the run ended before it" in lines
+    assert lines[-1].endswith(" --limit gpu1,gpu2,gpu3")
+
+
+def test_a_server_in_no_stack_is_shown_without_one(terminal: Terminal) -> None:
+    terminal.feed("runner_on_failed", "stray", msg="It is in no group named stack_*.")
+    assert any(line.startswith("stray   -      FAILED ") for line in terminal.end())
 
 
 def test_a_failure_that_is_ignored_is_none(terminal: Terminal) -> None:
@@ -211,12 +232,13 @@ def test_a_ladder_that_failed_is_in_the_table(terminal: Terminal) -> None:
     terminal.feed("runner_on_failed", "gpu1", "ladder_report", msg="The check ladder failed.", ladder=BAD)
     lines = terminal.end()
     assert "gpu1    passed  FAILED" in lines
-    assert "gpu1    mine   FAILED  its check ladder did, see above" in lines
+    assert "gpu1    mine   FAILED       its check ladder did, see above" in lines
 
 
 def test_no_line_is_wider_than_100_columns_but_a_long_word(terminal: Terminal) -> None:
     path = "/very/long/path/" + "x" * 150
     servers = [f"server{number}" for number in range(7)]
+    terminal.callback.stacks = {}
     for server in servers:
         terminal.feed("runner_on_failed", server, msg=f"Cause {'word ' * 40}. Run {path}")
     lines = terminal.end()
@@ -227,6 +249,7 @@ def test_no_line_is_wider_than_100_columns_but_a_long_word(terminal: Terminal) -
 
 def test_a_secret_of_the_command_is_not_shown(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["ansible-playbook", "site.yml", "-e", "proxy_password=hunter2"])
+    terminal.callback.stacks = {}
     terminal.feed("runner_on_unreachable", "gpu2", msg="Connection timed out")
     lines = terminal.end()
     assert "  ansible-playbook site.yml -e proxy_password=HIDDEN --limit gpu2" in lines

@@ -21,11 +21,13 @@ from ansible.module_utils.stack_installs import (
     remove_tree,
     temporary_folder,
 )
+from ansible.module_utils.stack_lease import STALE, WATCH, is_told_dead
 from ansible.module_utils.stack_wanted import wanted_installs
 from run_module import Running, run_module
 
-RUN = {"run": "this run", "controller": "laptop"}
-OTHER = {"run": "another run", "controller": "desktop"}
+RUN = {"run": "this run", "controller": "laptop", "host": "gpu1"}
+NEIGHBOUR = {**RUN, "host": "gpu2"}  # a server of the same run that shares the home
+OTHER = {"run": "another run", "controller": "desktop", "host": "gpu1"}
 
 Installs = dict[str, dict[str, Any]]
 
@@ -171,7 +173,8 @@ def test_beginning_makes_an_empty_folder_under_a_lease(prefix: Path) -> None:
     result = begin(prefix)
     assert result["changed"] and result["build"]
     assert os.listdir(result["path"]) == []
-    assert json.loads(lease(prefix).read_text()) == {**RUN, "server": socket.gethostname()}
+    holder = json.loads(lease(prefix).read_text())
+    assert holder.items() >= {**RUN, "server": socket.gethostname()}.items()
     assert result["diff"]["before"] == "base: absent (not installed)\n"
 
 
@@ -245,51 +248,186 @@ def test_a_prefix_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
 # --- Several at once --------------------------------------------------------------------------------------------------
 
 
+def held(prefix: Path, **changes: Any) -> dict[str, Any]:
+    """A lease's data, with changes as if by another server."""
+    holder: dict[str, Any] = json.loads(lease(prefix).read_text())
+    holder |= changes
+    if changes:
+        lease(prefix).write_text(json.dumps(holder))
+    return holder
+
+
+def silence(prefix: Path, seconds: float) -> None:
+    """Set a heartbeat back."""
+    then = time.time() - seconds
+    os.utime(lease(prefix), (then, then))
+
+
+ELSEWHERE = {"server": "gpu7", "server_machine": "another"}
+
+
 def test_who_else_builds_it_is_told(prefix: Path) -> None:
     begin(prefix)
     result = begin(prefix, run=OTHER)
     assert not result["build"]
-    assert result["held_by"] == {**RUN, "server": socket.gethostname()}
+    assert result["held_by"] == held(prefix)
 
 
-def test_a_dead_runs_build_is_taken_over(prefix: Path) -> None:
+def test_a_dead_runs_build_on_this_server_is_taken_over(prefix: Path) -> None:
     begin(prefix)
-    assert begin(prefix, run=OTHER, dead_run=RUN["run"])["build"]
+    assert begin(prefix, run=OTHER, dead=held(prefix))["build"]
+
+
+def test_a_dead_runs_build_on_another_server_is_not_before_its_last_command_has_ended(prefix: Path) -> None:
+    begin(prefix)
+    holder = held(prefix, **ELSEWHERE)
+    assert begin(prefix, run=OTHER, dead=holder)["held_by"] == holder
+    assert is_told_dead(str(lease(prefix)), holder)
+
+
+def test_the_heart_of_a_build_beats_and_ends_with_it(prefix: Path) -> None:
+    path = begun(prefix)
+    silence(prefix, 3600)
+    deadline = time.monotonic() + 60
+    while time.time() - lease(prefix).stat().st_mtime > 1800:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "failed" not in publish(prefix)
+    assert install_state(str(path))["state"] == "present"
+
+
+def wait(prefix: Path, run: dict[str, str] = OTHER, **arguments: Any) -> dict[str, Any]:
+    return begin(prefix, run=run, **{"wait": held(prefix), "seconds": 0, **arguments})
 
 
 def test_waiting_ends_when_the_other_has_published(prefix: Path) -> None:
     begun(prefix)
-    arguments: dict[str, Any] = {
-        "prefix": str(prefix),
-        "stack": "mine",
-        "role": "base",
-        "installs": found(prefix),
-        "run": OTHER,
-    }
-    waiting = Running("install_begin", **arguments, wait=True)
+    given: dict[str, Any] = {"prefix": str(prefix), "stack": "mine", "role": "base", "installs": found(prefix)}
+    waiting = Running("install_begin", **given, wait=held(prefix), run=OTHER, seconds=60)
     time.sleep(0.2)
     assert not waiting.ended()
     publish(prefix)
-    assert waiting.result()["build"] is False
+    result = waiting.result()
+    assert result["build"] is False
+    assert not {"held_by", "lost"} & result.keys()
 
 
-@pytest.mark.parametrize("run", [RUN, OTHER])
-def test_waiting_for_a_build_that_failed_says_whose(prefix: Path, run: dict[str, str]) -> None:
+def test_who_waits_tells_after_a_while_for_whom_and_how_they_are(prefix: Path) -> None:
     begin(prefix)
-    if run is OTHER:
-        lease(prefix).unlink()
-    message = begin(prefix, run=run, wait=True)["msg"]
-    assert "shares this prefix, was building" in message
+    holder = held(prefix, **ELSEWHERE)
+    silence(prefix, 100)
+    result = wait(prefix, quiet=12)
+    assert result["held_by"] == holder
+    assert 99 < result["age"] < 160
+    assert result["quiet"] == 12
+    assert os.listdir(prefix / "var/lease") == [lease(prefix).name]
+
+
+def test_a_build_of_this_run_that_failed_fails_those_that_waited_for_it(prefix: Path) -> None:
+    """Their own would fail of the same, one after the other."""
+    begin(prefix)
+    holder = held(prefix)
+    lease(prefix).unlink()
+    message = begin(prefix, run=NEIGHBOUR, wait=holder)["msg"]
+    assert message.startswith(f"gpu1, {holder['server']} (run from laptop, since ")
+    assert "shares this prefix, was building" in message and "and failed" in message
     assert "run the same command again" in message
+
+
+def test_a_build_of_another_run_that_failed_may_be_begun_anew(prefix: Path) -> None:
+    begin(prefix)
+    holder = held(prefix)
+    lease(prefix).unlink()
+    assert begin(prefix, run=OTHER, wait=holder)["lost"] == holder
+    assert begin(prefix, run=OTHER)["build"]
+
+
+def test_a_run_of_this_server_that_died_is_not_waited_for(prefix: Path) -> None:
+    begin(prefix)
+    holder = held(prefix)
+    assert wait(prefix, dead=holder)["lost"] == holder
+    assert not lease(prefix).exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "known"),
+    [(NEIGHBOUR, False), (OTHER, True)],
+    ids=["a server that its run can no longer reach", "a run that died on this controller"],
+)
+def test_what_another_server_still_does_for_nobody_is_waited_for(
+    prefix: Path, run: dict[str, str], known: bool
+) -> None:
+    begin(prefix)
+    holder = held(prefix, **ELSEWHERE)
+    arguments = {"run": run, "dead": holder if known else {}}
+    assert wait(prefix, **arguments, quiet=1000)["held_by"] == holder
+    assert is_told_dead(str(lease(prefix)), holder)
+    silence(prefix, WATCH + 10)
+    assert wait(prefix, **arguments)["held_by"] == holder
+    assert wait(prefix, **arguments, quiet=WATCH)["lost"] == holder
+    assert not lease(prefix).exists()
+    # Of several that wait, one is the first to find it lost. The others must not take that for a failure.
+    assert begin(prefix, run=run, wait=holder)["lost"] == holder
+
+
+def test_a_holder_of_whom_nothing_is_known_is_lost_when_stale(prefix: Path) -> None:
+    begin(prefix)
+    holder = held(prefix, **ELSEWHERE)
+    silence(prefix, STALE - 60)
+    assert wait(prefix, quiet=WATCH)["held_by"] == holder
+    silence(prefix, STALE + 60)
+    assert wait(prefix, quiet=WATCH)["lost"] == holder
+
+
+def test_whoever_takes_a_build_over_is_waited_for_in_turn(prefix: Path) -> None:
+    begin(prefix)
+    before = held(prefix)
+    after = held(prefix, **ELSEWHERE)
+    silence(prefix, STALE + 60)
+    result = begin(prefix, run=OTHER, wait=before, seconds=0, quiet=WATCH)
+    assert result["held_by"] == after
+    assert result["quiet"] == 0
 
 
 def test_a_build_that_was_taken_over_is_not_published(prefix: Path) -> None:
     path = Path(begin(prefix)["path"])
-    begin(prefix, run=OTHER, dead_run=RUN["run"])
+    begin(prefix, run=OTHER, dead=held(prefix))
     (path / "mixed").touch()
     assert "another run took it over" in publish(prefix)["msg"]
     assert install_state(str(path))["state"] == "absent"
     assert lease(prefix).exists()
+
+
+# --- Failed -----------------------------------------------------------------------------------------------------------
+
+
+def fail(prefix: Path, **arguments: Any) -> dict[str, Any]:
+    given = {"prefix": str(prefix), "role": "base", "installs": found(prefix), "run": RUN, **arguments}
+    return run_module("install_failed", **given)
+
+
+def test_a_build_that_failed_gives_its_lease_back_and_stays_to_be_looked_at(prefix: Path) -> None:
+    path = begun(prefix)
+    result = fail(prefix, reason="gcc: not found")
+    assert not result["full"]
+    assert os.listdir(prefix / "var/lease") == os.listdir(temporary_folder(str(prefix))) == []
+    assert os.listdir(path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["write error: No space left on device", "[Errno 28] ...", "cp: Disk quota exceeded", "OSError: [Errno 122]"],
+)
+def test_a_full_disk_gets_back_what_was_half_built(prefix: Path, reason: str) -> None:
+    path = begun(prefix)
+    assert fail(prefix, reason=reason)["full"]
+    assert not path.exists()
+
+
+def test_a_build_that_others_have_taken_over_is_theirs(prefix: Path) -> None:
+    path = begun(prefix)
+    assert fail(prefix, run=OTHER, reason="No space left on device")["full"]
+    assert path.exists() and lease(prefix).exists()
 
 
 # --- Publish ----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import stack_installs
 from ansible.module_utils.stack_installs import (
     MANIFEST,
     MARKER,
@@ -362,6 +363,34 @@ def test_removing_nothing_is_fine(tmp_path: Path) -> None:
 
 
 # --- Whose a prefix is ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["makedirs", "write_json"])
+def test_of_two_servers_that_claim_it_at_once_the_one_that_made_the_folders_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Else they would stay when the stack is removed. The other one claims after the folders were made."""
+    prefix = tmp_path / "detectron" / "mine"
+    holder = stack_installs if moment == "write_json" else os
+    done = getattr(holder, moment)
+
+    def interrupted(*given: Any, **more: Any) -> None:
+        monkeypatch.setattr(holder, moment, done)
+        if moment == "makedirs":
+            done(*given, **more)
+        claim(str(prefix), "mine")
+        if moment == "write_json":
+            done(*given, **more)
+
+    monkeypatch.setattr(holder, moment, interrupted)
+    claim(str(prefix), "mine")
+    assert json.loads((prefix / MARKER).read_text())["made"] == [str(prefix), str(prefix.parent)]
+
+
+def test_a_broken_marker_of_an_empty_prefix_is_mended(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text("{")
+    claim(str(tmp_path), "mine")
+    assert owner_of(str(tmp_path)) == "mine"
 
 
 def test_a_claimed_prefix_is_owned(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""Fails with what the build failed of, after the module has given its lease back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from ansible.module_utils.stack_failure import cause  # noqa: E402
+from ansible.module_utils.stack_lease import this_run  # noqa: E402
+from ansible.plugins.action import ActionBase  # noqa: E402
+
+
+class ActionModule(ActionBase):
+    """For a rescue section: diagnoses and fails."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        known = task_vars or {}
+        given = self._task.args
+        reason = cause(known.get("ansible_failed_result", {}))
+        arguments = {**given, "run": this_run(str(known.get("inventory_hostname"))), "reason": reason}
+        result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
+        if result.get("failed"):
+            return {**result, "msg": f"{reason} {result['msg']}"}
+        install = given["installs"][given["role"]]
+        remedy = (
+            f" The disk is full: {given['role']} needs {install['disk_bytes'] / 1e6:.0f} MB below {given['prefix']}, "
+            f"and {result['free'] / 1e6:.0f} MB are free (a quota may leave less). What was half built is removed. "
+            "Free some space there, or set stack_prefix to a folder on a larger disk."
+        )
+        task = known.get("ansible_failed_task", {}).get("name") or given["role"]
+        return {**result, "failed": True, "msg": f"{task}: {reason}{remedy if result['full'] else ''}"}

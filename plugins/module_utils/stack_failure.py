@@ -1,0 +1,25 @@
+"""What a task that failed says to people. Runs on the controller."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def cause(result: dict[str, Any]) -> str:
+    """Why a task failed: its message, for a loop that of the first item that failed, for a command what it said.
+
+    Of a message of several lines those that are not indented: the others explain them, and stand above.
+    """
+    failed = next((item for item in result.get("results", []) if item.get("failed")), result)
+    message = str(failed.get("msg", "no message")).strip().splitlines()
+    lines = [line for line in message if line and not line[0].isspace()]
+    said = str(failed.get("stderr") or failed.get("stdout") or "").strip().splitlines()[-5:]
+    return " ".join(" ".join([*lines, *said]).split())
+
+
+def unreachable(message: str) -> str:
+    """Why a server could not be reached, in ssh's own words where it is ssh that failed."""
+    said = [line.strip() for line in re.split(r"(?:via|over) ssh: *", message, maxsplit=1)[-1].splitlines()]
+    said = [line for line in said if line and not line.startswith("Warning: Permanently added")]
+    return " ".join(said[-3:]) or "no message"
