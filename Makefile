@@ -3,6 +3,8 @@
 .PHONY: help demo site obstacles test clean environment
 
 VENV := .venv
+# The lane of a VENV other than .venv (scripts/lanes.sh); test.sh sets both.
+LANE :=
 
 # An inventory of your own: make site INVENTORY=hosts.yml. More for ansible-playbook: make site ARGS='--limit gpu3'.
 INVENTORY ?=
@@ -39,12 +41,12 @@ environment: $(VENV)/test.stamp # for a developer's editor and shell: what `make
 
 # Missing, or a link to an interpreter that has gone.
 $(VENV)/bin/python:
-	@scripts/venv.sh
+	@scripts/venv.sh $(VENV) $(LANE)
 
 # Pins that changed get a fresh environment: a package that is no longer asked for would stay in the old one.
 # (A new environment has no stamp.)
-$(VENV)/runtime.stamp: requirements.txt scripts/venv.sh $(VENV)/bin/python
-	@test ! -e $@ || scripts/venv.sh
+$(VENV)/runtime.stamp: requirements.txt scripts/venv.sh scripts/lanes.sh $(VENV)/bin/python
+	@test ! -e $@ || scripts/venv.sh $(VENV) $(LANE)
 	@echo "Installing requirements.txt"
 	@$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
 	@touch $@

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.markers import Marker
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -82,3 +85,49 @@ def test_help_lists_every_target_with_what_it_does() -> None:
     told = subprocess.run(["make", "-C", REPOSITORY], stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
     for target in ("demo", "site", "test", "clean"):
         assert f"  make {target}" in told
+
+
+def summary(not_run: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Pass one step and end, with the given things not run."""
+    program = f'. {REPOSITORY}/scripts/steps.sh; step "First" true; not_run=({not_run}); summary "make test"'
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", program],
+        env={"PATH": os.defpath, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_what_was_not_run_is_named_and_not_counted_as_passed() -> None:
+    done = summary('"lane 2.21: no Python"')
+    assert done.returncode == 0
+    assert done.stdout.rstrip().endswith("make test: 1 steps passed, 1 NOT RUN")
+    assert done.stderr == "NOT RUN: lane 2.21: no Python\n"
+    assert "make test: all 1 steps passed" in summary("").stdout
+
+
+def test_where_everything_must_run_what_was_not_run_is_a_failure() -> None:
+    assert summary('"lane 2.21: no Python"', CI="true").returncode == 1
+    assert summary("", CI="true").returncode == 0
+
+
+LANES = [line.split()[:3] for line in re.findall(r'^  "(.*)"$', (REPOSITORY / "scripts/lanes.sh").read_text(), re.M)]
+
+
+@pytest.mark.parametrize(("core", "first", "limit"), LANES)
+def test_a_lane_is_the_pythons_that_get_its_ansible_core(core: str, first: str, limit: str) -> None:
+    requirements = (REPOSITORY / "requirements.txt").read_text()
+    pins = re.findall(r"^ansible-core==(\S+) ; (python_version .*)$", requirements, re.MULTILINE)
+    minors = range(int(first.partition(".")[2]), int(limit.partition(".")[2]))
+    for minor in minors:
+        [pin] = [pin for pin, marker in pins if Marker(marker).evaluate({"python_version": f"3.{minor}"})]
+        assert pin.startswith(f"{core}."), f"Python 3.{minor}"
+
+
+def test_lane_without_a_python_is_told_by_its_own_exit_status(tmp_path: Path) -> None:
+    command = ["bash", str(REPOSITORY / "scripts/venv.sh"), str(tmp_path / "venv"), "1.0"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert done.stderr == "No Python of lane 1.0, with its module venv, was found.\n"
+    assert not (tmp_path / "venv").exists()
