@@ -33,12 +33,25 @@ def prefix(host: Host) -> str:
     return str(host.ansible.get_variables()["scenario_prefix"])
 
 
+def by_age(host: Host, folder: str) -> list[str]:
+    """The installs in a role's folder, the oldest first."""
+    return str(host.check_output(f"ls -tr {folder}/*/receipt.json | xargs -n 1 dirname")).split()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is said of an install holds for the one that converge made and for the one that an upgrade put beside it."""
+    if "install" in metafunc.fixturenames:
+        upgraded = (SHARED_STATE / f"{os.environ['MOLECULE_SCENARIO_NAME']}-upgrade.log").exists()
+        metafunc.parametrize("install", ["converged", "upgraded"] if upgraded else ["converged"], indirect=True)
+
+
 @pytest.fixture
-def install(host: Host, scenario: str, prefix: str) -> str:
-    """The one install of the role under test: of two servers that share a home, one has made it for both."""
-    found: list[str] = host.file(f"{prefix}/opt/{scenario}").listdir()
-    assert len(found) == 1, f"{scenario} should be installed once: {found}"
-    return f"{prefix}/opt/{scenario}/{found[0]}"
+def install(request: pytest.FixtureRequest, host: Host, scenario: str, prefix: str) -> str:
+    """An install of the role under test. Of two servers that share a home, one has made it for both."""
+    found = by_age(host, f"{prefix}/opt/{scenario}")
+    upgraded = (SHARED_STATE / f"{scenario}-upgrade.log").exists()
+    assert len(found) == 1 + upgraded, f"{scenario} should be installed once by each run: {found}"
+    return found[-1] if request.param == "upgraded" else found[0]
 
 
 @pytest.fixture
@@ -68,8 +81,14 @@ def python(host: Host) -> Python:
 
 @pytest.fixture
 def caffe2(host: Host, prefix: str) -> str:
-    """The install of caffe2, whose Python runs all that the later roles install."""
-    return str(host.check_output(f"echo {prefix}/opt/caffe2/*"))
+    """The install of caffe2 as the lock wants it, whose Python runs all that the later roles install."""
+    return by_age(host, f"{prefix}/opt/caffe2")[0]
+
+
+@pytest.fixture
+def cocoapi(host: Host, prefix: str) -> str:
+    """The install of cocoapi, as the lock wants it."""
+    return by_age(host, f"{prefix}/opt/cocoapi")[0]
 
 
 @pytest.fixture
@@ -92,6 +111,7 @@ def provision() -> Provision:
 
 @pytest.fixture
 def log(scenario: str) -> str:
-    """What the runs of this scenario printed, the last one at the end."""
+    """What the scenario's own runs printed, the last one at the end; its upgrade has a log of its own."""
     lines = (SHARED_STATE / f"{scenario}.log").read_text().splitlines(keepends=True)
-    return "".join(re.sub(r"^\d{4}-\S+ \S+ .*?\| ", "", line) for line in lines)
+    text = "".join(re.sub(r"^\d{4}-\S+ \S+ .*?\| ", "", line) for line in lines)
+    return text.partition("PLAY [Upgrade]")[0]

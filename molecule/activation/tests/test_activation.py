@@ -109,9 +109,11 @@ def test_each_server_has_its_own_record_of_the_ladder(host: Host, prefix: str, g
     assert record["digest"] == json.loads(host.file(f"{generation}/receipt.json").content_string)["digest"]
 
 
-def test_generation_is_read_only_and_is_made_once(host: Host, prefix: str, generation: str) -> None:
-    assert host.check_output(f"find {generation} ! -type l -perm /222") == ""
-    assert host.file(f"{prefix}/generations").listdir() == [generation.rpartition("/")[2]]
+def test_generations_are_read_only_and_each_is_made_once(host: Host, prefix: str, generation: str) -> None:
+    generations = f"{prefix}/generations"
+    assert host.check_output(f"find {generations}/* ! -type l -perm /222") == ""
+    assert generation == f"{generations}/2", "one by converge, one by the upgrade"
+    assert sorted(host.file(generations).listdir()) == ["1", "2"]
 
 
 def test_usr_local_is_that_of_the_stack(host: Host, generation: str, installs: dict[str, str]) -> None:

@@ -29,14 +29,12 @@ print(env.get_detectron_ops_lib())
 
 
 @pytest.fixture
-def detectron(
-    host: Host, install: str, caffe2: str, prefix: str, python: Callable[..., str]
-) -> Callable[[str], list[str]]:
+def detectron(install: str, caffe2: str, cocoapi: str, python: Callable[..., str]) -> Callable[[str], list[str]]:
     """Run a program that imports Detectron; returns the lines that it prints."""
-    cocoapi = host.check_output(f"echo {prefix}/opt/cocoapi/*/PythonAPI")
+    paths = f"{cocoapi}/PythonAPI:{install}"
 
     def run(program: str) -> list[str]:
-        return python(f"{caffe2}/bin/python", program, PYTHONPATH=f"{cocoapi}:{install}", MPLBACKEND="Agg").splitlines()
+        return python(f"{caffe2}/bin/python", program, PYTHONPATH=paths, MPLBACKEND="Agg").splitlines()
 
     return run
 
