@@ -11,11 +11,7 @@ state=.fleet/obstacles
 export PATH="$PWD/.venv/bin:$PATH"
 if [ -t 1 ]; then export ANSIBLE_FORCE_COLOR=1; fi
 
-fleet() { python tests/fleet/fleet.py "$1" --state $state "${@:2}"; }
-
-start_server() {
-  fleet up && fleet inventory --group stack_cuda90_wheel
-}
+show() { python tests/obstacles/show.py --state $state "$@"; }
 
 provision() {
   ansible-playbook --inventory $state/inventory.yml --extra-vars @mirror/sources.yml site.yml
@@ -23,8 +19,8 @@ provision() {
 
 step "System" scripts/system.sh tests
 step "Mirror" ansible-playbook playbooks/mirror.yml
-step "Throwaway server" start_server
+step "Throwaway server" show --start "$@"
 step "Provision it" provision
-step "Obstacles" python tests/obstacles/show.py --state $state "$@"
+step "Obstacles" show "$@"
 summary "make obstacles"
 printf '\nOne of them again:    make obstacles ARGS=no_display\nRemove the server:    make clean\n'

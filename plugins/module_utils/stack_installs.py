@@ -327,6 +327,11 @@ def check_owner(prefix: str, stack: str) -> None:
         raise of_another(prefix, str(owner), stack)
 
 
+def restrict_umask() -> None:
+    """Let nobody but the login and its group write in what this process makes, whatever the login's umask."""
+    os.umask(os.umask(0o077) | 0o002)
+
+
 def missing_folders(path: str) -> list[str]:
     """`path` and its parents as far as they do not exist, innermost first."""
     missing = []

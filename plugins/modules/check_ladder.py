@@ -47,7 +47,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_installs import RECEIPT, read_json, write_json
+from ansible.module_utils.stack_installs import RECEIPT, read_json, restrict_umask, write_json
 from ansible.module_utils.stack_ladder import failed_checks
 from ansible.module_utils.stack_lookup import driver_line
 
@@ -227,6 +227,7 @@ def check_build(module: AnsibleModule) -> None:
 
 
 def main() -> None:
+    restrict_umask()
     module = AnsibleModule(
         argument_spec={
             "generation": {"type": "path"},

@@ -85,7 +85,7 @@ from ansible.module_utils.stack_fetch import (
     in_mirror,
     resolve,
 )
-from ansible.module_utils.stack_installs import StackError, remove_tree
+from ansible.module_utils.stack_installs import StackError, remove_tree, restrict_umask
 from ansible.module_utils.stack_network import use_network
 
 GIVE_UP = 8  # errors, and no byte in a whole slice: the network is not there, and each of the others would take as long
@@ -171,6 +171,7 @@ def bring_all(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    restrict_umask()
     module = AnsibleModule(
         argument_spec={
             "artifacts": {"type": "list", "elements": "dict", "required": True},

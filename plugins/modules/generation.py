@@ -44,6 +44,7 @@ from ansible.module_utils.stack_installs import (
     publish,
     read_json,
     remove_tree,
+    restrict_umask,
 )
 from ansible.module_utils.stack_lookup import current_generation, seen_at
 from ansible.module_utils.stack_temporary import new_temporary, sweep
@@ -114,6 +115,7 @@ def stage(prefix: str, digest: str, installs: dict[str, str], links: dict[str, s
 
 
 def main() -> None:
+    restrict_umask()
     module = AnsibleModule(
         argument_spec={
             "prefix": {"type": "path", "required": True},

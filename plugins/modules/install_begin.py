@@ -51,6 +51,7 @@ from ansible.module_utils.stack_installs import (
     StackError,
     claim,
     install_state,
+    restrict_umask,
 )
 from ansible.module_utils.stack_lookup import processes_at
 from ansible.module_utils.stack_temporary import new_temporary, sweep
@@ -143,6 +144,7 @@ def set_aside(prefix: str, path: str) -> None:
 
 
 def main() -> None:
+    restrict_umask()
     module = AnsibleModule(
         argument_spec={
             "prefix": {"type": "str", "required": True},
@@ -189,6 +191,8 @@ def main() -> None:
         set_aside(prefix, path)
         sweep(prefix)
         os.makedirs(path)
+        # Until it is published: what is built in it by other programs has their umask, which may be 000.
+        os.chmod(path, 0o700)
         stack_lease.start_heart(lease, holder, path)
     except StackError as error:
         module.fail_json(msg=str(error))

@@ -33,7 +33,7 @@ import subprocess
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_fetch import ORIGIN
-from ansible.module_utils.stack_installs import StackError, publish, remove_tree
+from ansible.module_utils.stack_installs import StackError, publish, remove_tree, restrict_umask
 from ansible.module_utils.stack_lookup import seen_at
 
 
@@ -47,6 +47,7 @@ def compiler() -> str:
 
 
 def main() -> None:
+    restrict_umask()
     module = AnsibleModule(
         argument_spec={
             "prefix": {"type": "str", "required": True},

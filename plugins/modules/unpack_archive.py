@@ -26,11 +26,12 @@ bytes: {description: Their size., type: int, returned: success}
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_installs import StackError
+from ansible.module_utils.stack_installs import StackError, restrict_umask
 from ansible.module_utils.stack_unpack import unpack
 
 
 def main() -> None:
+    restrict_umask()
     module = AnsibleModule(
         argument_spec={
             "src": {"type": "path", "required": True},

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 
 import pytest
 from fleet import Fleet
 from sandbox import Server
 
-from tests.integration.site_run import ROOT, SOURCES, FirstRun, Site
+from tests.integration.site_run import SOURCES, FirstRun, Site, write_inventory
+from tests.obstacles.account import hostile_site
 
 # More than the tests ask for; what a server costs, it costs when it is logged in to.
 SERVERS = 20
@@ -24,7 +24,7 @@ def fresh_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
     try:
         # Without a network: what a server needs, it is given.
         fleet.up([Server(f"server{number}", network=False) for number in range(1, SERVERS + 1)])
-        (state / "inventory.yml").write_text(json.dumps(fleet.inventory({"stack_cuda90_wheel": []})))
+        write_inventory(fleet)
         unused = iter(fleet.servers.values())
         yield lambda: Site(fleet, next(unused))
     finally:
@@ -32,11 +32,14 @@ def fresh_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
 
 
 @pytest.fixture(scope="session")
-def first_run(fresh_site: Callable[[], Site]) -> FirstRun:
-    """site.yml on a server whose home holds settings that other installs break on. Shared: it takes over a minute."""
-    site = fresh_site()
-    site.shell((ROOT / "molecule/shared/files/spoil_home.sh").read_text())
-    before = site.snapshot(site.prefix)
-    done = site.provision()
-    assert done.returncode == 0, done.stdout
-    return FirstRun(site, before, site.snapshot(site.prefix))
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
+    """site.yml for an account in which other installs break. Shared: it takes over a minute."""
+    fleet = Fleet(tmp_path_factory.mktemp("hostile"))
+    try:
+        site = hostile_site(fleet)
+        before = site.snapshot(site.prefix)
+        done = site.provision()
+        assert done.returncode == 0, done.stdout
+        yield FirstRun(site, before, site.snapshot(site.prefix))
+    finally:
+        fleet.down()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -25,8 +26,8 @@ class Site:
 
     @property
     def prefix(self) -> str:
-        """The stack's folder, by the default of stack_prefix."""
-        return f"{self.server.home}/detectron/cuda90_wheel"
+        """The stack's folder: by the default of stack_prefix, or on the data disk of a server that has one."""
+        return f"{self.server.data or self.server.home}/detectron/cuda90_wheel"
 
     def provision(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run site.yml against the server; both streams come in `stdout`."""
@@ -53,6 +54,15 @@ class Site:
     def snapshot(self, *exclude: str) -> dict[str, dict[str, Any]]:
         """All that lies in HOME, /tmp and /var/tmp."""
         return self.fleet.snapshot(self.server, exclude)
+
+
+def write_inventory(fleet: Fleet) -> None:
+    """The inventory of a fleet whose servers are all of stack cuda90_wheel."""
+    inventory = fleet.inventory({"stack_cuda90_wheel": []})
+    for name, server in fleet.servers.items():
+        if server.data:
+            inventory["all"]["hosts"][name]["stack_prefix"] = Site(fleet, server).prefix
+    (fleet.state / "inventory.yml").write_text(json.dumps(inventory, indent=2) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)

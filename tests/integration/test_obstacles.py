@@ -17,3 +17,10 @@ def stage(first_run: FirstRun) -> Stage:
 @pytest.mark.parametrize("obstacle", catalogue(), ids=lambda obstacle: obstacle.id)
 def test_obstacle_stops_a_person_and_not_the_stack(stage: Stage, obstacle: Obstacle) -> None:
     assert stage.play(obstacle).complaint == ""
+
+
+def test_the_doctor_shows_what_can_be_seen_of_the_account(first_run: FirstRun) -> None:
+    """All findings that an obstacle names, but those that no account can have by itself."""
+    findings = {obstacle.finding for obstacle in catalogue()} - {"", "operators_elsewhere", "tmp", "umask"}
+    done = first_run.site.play("playbooks/doctor.yml")
+    assert [finding for finding in findings if f"INFO  {finding}: " not in done.stdout] == [], done.stdout

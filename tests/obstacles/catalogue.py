@@ -27,6 +27,10 @@ What keeps a Detectron from working on a server, by what programs say, and what 
 scene of `make obstacles` and of `make test`: on a throwaway server it fails without us, with the very text that stands
 here, and then passes with us. Where an [id](preflight.md) is named, preflight and the [doctor](doctor.md) show it when
 it can be seen on a server.
+
+The account in which all this is played, and in which `site.yml` has installed the stack before, is a bad one itself:
+its login shell is a csh that prints, its umask 077, its HOME read-only and full of settings for other software, and the
+prefix on another disk.
 """
 FINDINGS = {check.id: check for check in preflight.CATALOGUE}
 

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Show the obstacles on the terminal, one short scene each: show.py --state FOLDER [ID …]
+"""Obstacles on the terminal: a throwaway server, and one short scene each.
 
-The server `server1` of the state folder has been provisioned. The exit status is 1 when an obstacle could not be
-reproduced, or stopped the stack.
+    show.py --state FOLDER --start     start the server, unless it runs, and write its inventory
+    show.py --state FOLDER [ID …]      once it is provisioned, show all obstacles, or these
+
+The exit status is 1 when an obstacle could not be reproduced, or stopped the stack.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT), str(ROOT / "tests/fleet")]
 
-from fleet import Fleet  # noqa: E402
+from fleet import Fleet, locked  # noqa: E402
 
-from tests.integration.site_run import Site  # noqa: E402
+from tests.obstacles.account import hostile_site  # noqa: E402
 from tests.obstacles.catalogue import Obstacle, catalogue  # noqa: E402
 from tests.obstacles.stage import Scene, Stage  # noqa: E402
 
@@ -80,12 +82,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--state", type=Path, required=True, help="state folder of fleet.py")
     known = {obstacle.id: obstacle for obstacle in catalogue()}
+    parser.add_argument("--start", action="store_true", help="start the server, and show nothing")
     parser.add_argument("ids", nargs="*", metavar="ID", help=f"only these of {', '.join(known)}")
     options = parser.parse_args()
     if unknown := [name for name in options.ids if name not in known]:
         parser.error(f"no obstacle {' or '.join(unknown)}. There are: {', '.join(known)}")
-    fleet = Fleet(options.state)
-    stage = Stage(Site(fleet, fleet.named("server1")))
+    with locked(options.state):
+        site = hostile_site(Fleet(options.state))
+    if options.start:
+        return 0
+    stage = Stage(site)
     terminal = Terminal()
     chosen = [known[name] for name in options.ids] or list(known.values())
     scenes, seconds = [], []

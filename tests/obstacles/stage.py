@@ -6,10 +6,13 @@ import dataclasses
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.plugins.filter.core import FilterModule
+from jinja2 import StrictUndefined
 from jinja2.nativetypes import NativeEnvironment
 
 from tests.integration.site_run import ROOT, Site
@@ -93,26 +96,67 @@ class Stage:
 
     def _prologue(self) -> str:
         """What the programs are promised, as assignments."""
-        installs = (f'{role.upper()}=$(readlink -f "$PREFIX/current/{role}")' for role in INSTALLS)
-        return "\n".join(
-            (
-                f"export LC_ALL=C.UTF-8 SCRATCH={SCRATCH} PREFIX={self.site.prefix} PYYAML={self._there}",
-                f"STACK_RUN='{' '.join(stack_run(self.site.prefix))}'",
-                "ACTIVATE=$PREFIX/current/activate.sh",
-                *installs,
-                f"export STACK_RUN ACTIVATE {' '.join(map(str.upper, INSTALLS))}",
-            )
-        )
+        installs = {role.upper(): f"$(readlink -f $PREFIX/current/{role})" for role in INSTALLS}
+        known = {"PREFIX": self.site.prefix, "ACTIVATE": "$PREFIX/current/activate.sh", **installs}
+        known |= {"LC_ALL": "C.UTF-8", "SCRATCH": SCRATCH, "SITE_HOME": self.site.server.home, "PYYAML": self._there}
+        known |= commands(self.site.prefix, self.site.server.host) | {
+            "CHANNEL_PACKAGES": " ".join(conda_lock()["channel"]["packages"])
+        }
+        return "".join(f'export {name}="{value}"\n' for name, value in known.items())
 
 
-def stack_run(prefix: str) -> list[str]:
-    """What the roles put before each command that they run, by their own variables."""
-    variables: dict[str, Any] = yaml.safe_load((ROOT / "roles/stack/vars/main.yml").read_text())
-    jinja, known = NativeEnvironment(), {"stack_lookup": {"prefix": prefix}}
-    environment = {
-        name: str(jinja.from_string(value).render(known)) for name, value in variables["stack_environment"].items()
+# --- The roles' own commands ------------------------------------------------------------------------------------------
+
+
+def commands(prefix: str, server: str) -> dict[str, str]:
+    """What the roles run, as words of the shell in which the programs' variables stand for the paths."""
+    jinja = NativeEnvironment(undefined=StrictUndefined)
+    jinja.filters |= FilterModule().filters()
+    variables = yaml.safe_load((ROOT / "roles/stack/vars/main.yml").read_text())
+
+    def rendered(template: Any, known: dict[str, Any]) -> Any:
+        # Ansible, unlike Jinja, leaves backslashes alone.
+        return jinja.from_string(template.replace("\\", r"\\")).render(known) if isinstance(template, str) else template
+
+    lookup = {"prefix": prefix, "server": server, "installs": {"caffe2": {"path": "$CAFFE2"}}}
+    known: dict[str, Any] = {"stack_lookup": lookup}
+    given = variables["stack_environment"].items()
+    known["stack_environment"] = {name: str(rendered(value, known)) for name, value in given}
+    known["stack_run"] = rendered(variables["stack_run"], known)
+    known |= {"__caffe2_conda": "$ANACONDA2", "__caffe2_scratch": "$SCRATCH/pkgs", "__caffe2_has_channel": False}
+    python = [name for name in conda_lock()["conda_packages"] if name.startswith("python-")]
+
+    def command(tasks: str, name: str, **more: Any) -> str:
+        return " ".join(map(str, rendered(argv_of(ROOT / "roles" / tasks, name), known | more)))
+
+    create = partial(command, "caffe2/tasks/main.yml", "Create the conda environment", __caffe2_path="$SCRATCH/env")
+    return {
+        "BUILD": command("stack/tasks/build_source.yml", "Compile the extensions in place"),
+        "PIP": command("caffe2/tasks/main.yml", "Install the packages that are pip's", __caffe2_path="$CAFFE2"),
+        "CONDA": create(stack_lock={"caffe2": {"conda_packages": python}}),
+        "CONDA_CHANNEL": create(
+            stack_lock={"caffe2": {"conda_packages": [], "channel": conda_lock()["channel"]}}, __caffe2_has_channel=True
+        ),
     }
-    return list(jinja.from_string(variables["stack_run"]).render(known, stack_environment=environment))
+
+
+def argv_of(tasks: Path, name: str) -> Any:
+    """The argv, a template, of the task with that name, in whatever block it is."""
+    todo = list(yaml.safe_load(tasks.read_text()))
+    for task in todo:
+        todo += task.get("block", [])
+        if task["name"] == name:
+            return task["ansible.builtin.command"]["argv"]
+    raise LookupError(f"{tasks} has no task {name!r}")
+
+
+def conda_lock() -> Any:
+    """What the lock of the stack with a conda channel says of Caffe2."""
+    lock = yaml.safe_load((ROOT / "group_vars/stack_cuda90_conda/lock.yml").read_text())
+    return lock["stack_lock"]["caffe2"]
+
+
+# --- A package that is not the lock's ---------------------------------------------------------------------------------
 
 
 def pyyaml_wheel() -> Path:

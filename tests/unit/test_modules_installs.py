@@ -589,3 +589,21 @@ def test_a_generation_that_cannot_be_written_is_one_sentence(prefix: Path) -> No
     assert message.startswith("The generation could not be made below ")
     assert message.endswith("The current one is untouched.")
     assert temporary(prefix) == []
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0o000)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_under_an_open_umask_nobody_else_can_write_anything(prefix: Path) -> None:
+    path = begun(prefix)
+    (path / "by_another_program").write_text("open")
+    assert path.stat().st_mode & 0o777 == 0o700, "what is built can be changed by others before it is published"
+    publish(prefix)
+    for state in ("staged", "current"):
+        generation(prefix, state, files={"bin/check-ladder": ""})
+    assert [one for one in prefix.rglob("*") if not one.is_symlink() and one.stat().st_mode & 0o002] == []
