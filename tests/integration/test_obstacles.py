@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.integration.site_run import FirstRun
+from tests.integration.site_run import FirstRun, Site
 from tests.obstacles.catalogue import Obstacle, catalogue
 from tests.obstacles.stage import Stage
 
@@ -24,3 +26,14 @@ def test_the_doctor_shows_what_can_be_seen_of_the_account(first_run: FirstRun) -
     findings = {obstacle.finding for obstacle in catalogue()} - {"", "operators_elsewhere", "tmp", "umask"}
     done = first_run.site.play("playbooks/doctor.yml")
     assert [finding for finding in findings if f"INFO  {finding}: " not in done.stdout] == [], done.stdout
+
+
+def test_the_doctor_names_a_login_that_runs_no_commands(fresh_site: Callable[[], Site]) -> None:
+    """Every command over SSH would wait for ever, as here: what .bashrc starts reads from standard input."""
+    site = fresh_site()
+    site.shell("echo 'exec /bin/sh' >~/.bashrc")
+    done = site.provision(playbook="playbooks/doctor.yml")
+    assert done.returncode != 0, done.stdout
+    said = " ".join(done.stdout.split())
+    assert f"{site.server.name} can be logged in to, and did not answer a command" in said
+    assert "A start-up file of the login shell (.bashrc, .cshrc, .zshenv) replaces it by another shell" in said
