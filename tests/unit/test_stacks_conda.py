@@ -64,6 +64,7 @@ def explicit_list(lock: dict[str, Any]) -> list[str]:
         "__caffe2_path": CAFFE2,
         "stack_lock": lock,
         "stack_lookup": {"prefix": "/p", "installs": installs},
+        "stack_environment": {"TMPDIR": "/p/var/tmp/s"},
         "stack_run": [],
     }
     argv: list[str] = evaluated(create["ansible.builtin.command"]["argv"], **{**block["vars"], **given})
