@@ -32,7 +32,7 @@ def test_the_doctor_names_a_login_that_runs_no_commands(fresh_site: Callable[[],
     """Every command over SSH would wait for ever, as here: what .bashrc starts reads from standard input."""
     site = fresh_site()
     site.shell("echo 'exec /bin/sh' >~/.bashrc")
-    done = site.provision(playbook="playbooks/doctor.yml")
+    done = site.play("playbooks/doctor.yml")
     assert done.returncode != 0, done.stdout
     said = " ".join(done.stdout.split())
     assert f"{site.server.name} can be logged in to, and did not answer a command" in said

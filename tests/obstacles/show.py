@@ -51,9 +51,9 @@ def announce(terminal: Terminal, obstacle: Obstacle, place: str) -> None:
 
 def show(terminal: Terminal, scene: Scene) -> None:
     obstacle = scene.obstacle
-    said = next((line for line in scene.without.output.splitlines() if obstacle.error in line), "")
+    said = [line for line in scene.without.output.splitlines() if obstacle.error in line]
     if said:
-        terminal.paragraph("without", said.strip(), RED)
+        terminal.paragraph("without", said[-1].strip(), RED)
     terminal.paragraph("cause", obstacle.cause)
     if obstacle.simulated:
         terminal.paragraph("simulated", obstacle.simulated)
@@ -64,7 +64,7 @@ def show(terminal: Terminal, scene: Scene) -> None:
         terminal.paragraph("FAILED", scene.complaint.splitlines()[0], RED)
         print(textwrap.indent("\n".join(scene.complaint.splitlines()[1:]), " " * 12))
     elif scene.with_:
-        terminal.paragraph("", scene.with_.last_line, GREEN)
+        terminal.paragraph("shown by", scene.with_.last_line.strip(), GREEN)
 
 
 def table(terminal: Terminal, scenes: list[Scene], seconds: list[float]) -> None:
