@@ -22,4 +22,4 @@ def unreachable(message: str) -> str:
     """Why a server could not be reached, in ssh's own words where it is ssh that failed."""
     said = [line.strip() for line in re.split(r"(?:via|over) ssh: *", message, maxsplit=1)[-1].splitlines()]
     said = [line for line in said if line and not line.startswith("Warning: Permanently added")]
-    return " ".join(said[-3:]) or "no message"
+    return " ".join(said[-3:]) or "the connection broke, and ssh does not say why: did the server go down?"

@@ -37,6 +37,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -311,6 +312,13 @@ class Fleet:
         """Process id of a server's first process as this machine counts, or None when it does not run."""
         return self._backend.process(self.state, server)
 
+    def _first(self, server: Server) -> int:
+        """As process_id. Raises FleetError where the server does not run."""
+        first = self.process_id(server)
+        if not first:
+            raise FleetError(f"{server.name} does not run. Start it: fleet.py up")
+        return first
+
     def inventory(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         """An Ansible inventory; `groups` maps a group to its servers, or to nothing for all of them."""
         options = ssh_options(self.state / "known_hosts")
@@ -356,15 +364,38 @@ class Fleet:
 
     def snapshot(self, server: Server, exclude: Sequence[str]) -> dict[str, dict[str, Any]]:
         """All that lies where the login may write, as `list_tree` describes it, seen from outside: no login needed."""
-        process = self.process_id(server)
-        if not process:
-            raise FleetError(f"{server.name} does not run. Start it: fleet.py up")
+        process = self._first(server)
         found: dict[str, dict[str, Any]] = {}
         for top in filter(None, (server.home, "/tmp", "/var/tmp", server.data)):
             found |= list_tree(Path(f"/proc/{process}/root"), top, exclude)
         return found
 
+    def at_work(self, server: Server) -> list[str]:
+        """Command lines of what Ansible runs on a server, in the order of their process ids.
+
+        Told from people's own programs by TMPDIR, which playbooks set, be it to nothing.
+        """
+        found = []
+        own = Path(f"/proc/{self._first(server)}/root/proc")  # holds few processes: quickly read, again and again
+        for process in sorted(int(path.name) for path in own.glob("[0-9]*")):
+            with contextlib.suppress(OSError):
+                if b"\0TMPDIR=" in b"\0" + (own / f"{process}/environ").read_bytes():
+                    found.append((own / f"{process}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip())
+        return found
+
     # Ending
+
+    def kill_all(self, server: Server) -> None:
+        """End with SIGKILL every process of a server but those that make it one.
+
+        As when the machine fails, except that it answers again at once.
+        """
+        first = self._first(server)
+        while found := processes_beside(first):  # one that was starting may have left a child
+            for process in found:
+                with contextlib.suppress(OSError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
 
     def down(self) -> None:
         """End every server of the state folder, also those of a start that broke off, and remove the folder."""
@@ -474,6 +505,18 @@ def account_in_log(log: str) -> str:
     """What the first program, from which every session descends, last said of its own account."""
     said = [line.removeprefix("Account: ") for line in log.splitlines() if line.startswith("Account: ")]
     return said[-1].replace("|", "\n") if said else ""
+
+
+def processes_beside(first: int) -> list[int]:
+    """Processes that live in the sandbox whose first process is `first`, without that one and the first program."""
+    sandbox, found = os.readlink(f"/proc/{first}/ns/pid"), []
+    for process in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process}/status").read_text()
+            inner = int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
+            if os.readlink(f"/proc/{process}/ns/pid") == sandbox and inner > 2:
+                found.append(process)
+    return found
 
 
 def count_calls(log: str) -> dict[str, int]:

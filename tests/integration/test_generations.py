@@ -5,12 +5,10 @@ The stack is a tiny one (tiny_stack.yml), made by the real mechanism in seconds.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +18,7 @@ import pytest
 from fleet import Fleet
 from sandbox import Server
 
-ROOT = Path(__file__).resolve().parents[2]
-PREFIX = "detectron/tiny"  # below HOME, by the default of stack_prefix
+from tests.integration.tiny_run import PREFIX, TINY_STACK, play, prepare, started
 
 # Imports all of a package anew, over and over, and counts the rounds: what a job does that starts workers for days.
 WORK = """
@@ -59,22 +56,17 @@ class Lab:
 
     def play(self, playbook: str, *arguments: str) -> str:
         """Output, in one line, of a run that succeeds."""
-        done = subprocess.run(
-            [
-                str(Path(sys.executable).with_name("ansible-playbook")),
-                *("--inventory", str(self.fleet.state / "inventory.yml"), str(ROOT / playbook), *arguments),
-            ],
-            env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "COLUMNS": "1000"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout
-        return " ".join(done.stdout.split())
+        return play(self.fleet, playbook, *arguments)
+
+    def fails(self, playbook: str, *arguments: str) -> str:
+        """Output, in one line, of a run that fails."""
+        process = started(self.fleet, playbook, *arguments)
+        said, _ = process.communicate()
+        assert process.returncode == 2, said
+        return " ".join(said.split())
 
     def install(self, version: str, *arguments: str) -> str:
-        return self.play("tests/integration/tiny_stack.yml", "-e", f"tiny_version={version}", *arguments)
+        return self.play(TINY_STACK, "-e", f"tiny_version={version}", *arguments)
 
     def current(self) -> str:
         return os.readlink(self.prefix / "current")
@@ -83,10 +75,10 @@ class Lab:
         """Installs as <role>/<version>."""
         return {str(path.relative_to(self.prefix / "opt")).rpartition("-")[0] for path in self.prefix.glob("opt/*/*")}
 
-    def published(self) -> dict[str, int]:
-        """When each install was published, by role and version."""
-        found = self.prefix.glob("opt/*/*/receipt.json")
-        return {path.parent.name.rpartition("-")[0]: path.stat().st_mtime_ns for path in found}
+    def published(self) -> dict[str, tuple[int, int]]:
+        """Inode and time of each install's receipt, by version."""
+        found = {path: path.stat() for path in self.prefix.glob("opt/*/*/receipt.json")}
+        return {path.parent.name.rpartition("-")[0]: (info.st_ino, info.st_mtime_ns) for path, info in found.items()}
 
     def start(self, version: str) -> subprocess.Popen[str]:
         """Work on server2, with the generation that is current now."""
@@ -125,10 +117,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     fleet = Fleet(tmp_path_factory.mktemp("f"))
     try:
         fleet.up([Server(name, shared_home="lab") for name in ("server1", "server2")])
-        (fleet.state / "inventory.yml").write_text(json.dumps(fleet.inventory({"stack_tiny": []})))
-        lock = fleet.state / "group_vars/stack_tiny/lock.yml"
-        lock.parent.mkdir(parents=True)
-        lock.write_text("stack_lock: {name: tiny}\n")
+        prepare(fleet)
         yield Lab(fleet)
     finally:
         fleet.down()
@@ -207,23 +196,35 @@ DAMAGE = {
 
 def damage(install: Path, kinds: list[Callable[[Path], object]], count: int) -> None:
     """Damage `count` random files of an install, each in one of the ways of `kinds`."""
-    files = [path for path in sorted(install.rglob("*")) if path.is_file() and path.suffix != ".json"]
+    files = [
+        path for path in sorted(install.rglob("*")) if path.is_file() and path.suffix != ".json" and path.stat().st_size
+    ]
     for number, path in enumerate(random.sample(files, count)):
         writable(kinds[number % len(kinds)])(path)
 
 
 def test_only_what_is_broken_is_rebuilt(lab: Lab) -> None:
-    """Seen by stat: by the next run. Seen by content alone: by a run that re-hashes."""
+    """What a stat shows by the next run, what content alone shows by one that re-hashes; verify names all of both."""
     random.seed(50)
-    [tool] = lab.prefix.glob("opt/tool/1.0-*")
+    [tool], [data] = lab.prefix.glob("opt/tool/1.0-*"), lab.prefix.glob("opt/data/1-*")
     before = lab.published()
-    damage(tool, [*DAMAGE.values()], 50)
-    assert "installed tool 1.0" in lab.install("1.0")
+    damage(tool, [*DAMAGE.values(), flip], 25)
+    damage(data, [flip], 25)
+
+    def rebuilt(since: dict[str, tuple[int, int]]) -> set[str]:
+        return {name for name, receipt in lab.published().items() if receipt != since[name]}
+
+    said = lab.fails(TINY_STACK, "-e", "tiny_version=1.0", "--tags", "verify")
+    assert "tool is damaged: " in said and "data is damaged: " in said and "has other content" in said
+    assert rebuilt(before) == set()
+    lab.install("1.0")
+    assert rebuilt(before) == {"1.0"}
     repaired = lab.published()
-    assert {name for name in before if repaired[name] != before[name]} == {"1.0"}
-    damage(tool, [flip], 50)
-    assert "installed tool 1.0" in lab.install("1.0", "-e", "stack_deep=true")
-    assert {name for name in before if lab.published()[name] != repaired[name]} == {"1.0"}
+    said = lab.fails(TINY_STACK, "-e", "tiny_version=1.0", "--tags", "verify")
+    assert "data is damaged: " in said and "tool is" not in said and "and 22 more" in said
+    lab.install("1.0", "-e", "stack_deep=true")
+    assert rebuilt(repaired) == {"1"}
+    lab.install("1.0", "--tags", "verify")
     assert lab.current() == "generations/3"
 
 

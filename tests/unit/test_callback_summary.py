@@ -91,7 +91,11 @@ def test_the_cause_is_what_a_person_can_act_on(result: dict[str, Any], why: str)
             "alice@gpu2: Permission denied (publickey).",
         ),
         ("Invalid/incorrect password", "Invalid/incorrect password"),
-        ("", "no message"),
+        (
+            'Task failed: Data could not be sent to remote host "gpu8". Make sure this host can be reached over ssh: ',
+            "the connection broke, and ssh does not say why: did the server go down?",
+        ),
+        ("", "the connection broke, and ssh does not say why: did the server go down?"),
     ],
 )
 def test_an_unreachable_server_is_shown_with_the_reason_that_ssh_gives(message: str, why: str) -> None:
