@@ -24,6 +24,8 @@ class ActionModule(ActionBase):
         given = self._task.args
         reason = cause(known.get("ansible_failed_result", {}))
         arguments = {**given, "run": this_run(str(known.get("inventory_hostname"))), "reason": reason}
+        # Not unpacked among the prefix's temporary files: what failed may have filled that disk.
+        self._task.environment = [*(self._task.environment or []), {"TMPDIR": ""}]
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         if result.get("failed"):
             return {**result, "msg": f"{reason} {result['msg']}"}

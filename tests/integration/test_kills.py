@@ -317,4 +317,4 @@ def test_a_run_whose_server_died_says_so(killed: list[Killed]) -> None:
             assert one.status == 4, one.said
             said = " ".join(one.said.split())
             assert re.search(f"{one.kill.server} tiny unreachable (.* closed|the connection broke)", said), said
-            assert "1 of 1 servers failed. When it is mended, in this folder:" in said
+            assert "1 of 1 servers are not done. When what they say is mended, in this folder:" in said

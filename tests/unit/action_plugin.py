@@ -32,7 +32,8 @@ class Action:
     def run(self, check: bool = False) -> dict[str, Any]:
         """The task's result. Raises AnsibleActionFail as the plugin does."""
         self.modules, self.commands, self.shown = [], [], []
-        task = SimpleNamespace(args=self.arguments, async_val=0, check_mode=check, action=self.name)
+        task = SimpleNamespace(args=self.arguments, async_val=0, check_mode=check, action=self.name, environment=[])
+        self.task = task
         shell = SimpleNamespace(tmpdir="")
         connection = SimpleNamespace(transport=self.transport, _shell=shell, set_option=self.options.__setitem__)
         display = SimpleNamespace(display=self.shown.append, vvv=lambda *_words: None)

@@ -137,6 +137,7 @@ def test_a_build_that_failed_says_why_and_what_to_do(tmp_path: Path, stderr: str
     assert result["msg"].startswith(f"Compile: rc 1 {stderr}{remedy}")
     assert result["msg"].endswith("set stack_prefix to a folder on a larger disk." if remedy else stderr)
     assert not lease(tmp_path).exists()
+    assert failing.task.environment[-1] == {"TMPDIR": ""}, "its module may be unpacked on the disk that is full"
 
 
 # --- ladder_report ----------------------------------------------------------------------------------------------------
