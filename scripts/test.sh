@@ -39,7 +39,7 @@ other_lane() {
   step "Lane $1: environment" make --no-print-directory VENV="$environment" LANE="$1" "$environment/test.stamp"
   export PATH="$PWD/$environment/bin:$system_path"
   step "Lane $1: ansible-lint" ansible-lint
-  step "Lane $1: unit tests" pytest --numprocesses auto --dist loadgroup tests/unit
+  step "Lane $1: unit tests" pytest --numprocesses auto --dist loadfile tests/unit
   step "Lane $1: scenario site" scenarios --scenario-name site
 }
 
@@ -51,7 +51,7 @@ step "ruff format" ruff format --check
 step "mypy" mypy
 step "Mirror" ansible-playbook playbooks/mirror.yml
 step "Python 2.7" python27
-step "pytest" pytest --numprocesses auto --dist loadgroup
+step "pytest" pytest --numprocesses auto --dist loadfile
 step "Molecule" scenarios --all
 main_lane=$(core)
 for lane in "${lanes[@]}"; do

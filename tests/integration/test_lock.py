@@ -194,7 +194,8 @@ def test_the_closure_of_a_conda_package_is_what_the_stacks_conda_would_install(
 ) -> None:
     shipped = yaml.safe_load((ROOT / "group_vars/stack_cuda90_wheel/lock.yml").read_text())["stack_lock"]
     (tmp_path / "mirror").mkdir()
-    (tmp_path / "mirror/built").symlink_to((ROOT / "mirror/built").resolve())
+    for name in ("built", "manifest.json"):
+        (tmp_path / "mirror" / name).symlink_to((ROOT / "mirror" / name).resolve())
     channel = {"name": "caffe2_channel", "version": 1, "filename": "mine.tar", "specs": [], "channels": channels}
     caffe2 = {key: shipped["caffe2"][key] for key in ("conda_packages", "packages")}
     text = yaml.safe_dump({"stack_lock": {"anaconda2": shipped["anaconda2"], "caffe2": {"channel": channel, **caffe2}}})

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from testinfra.host import Host
 
 
 def test_of_two_servers_with_one_home_the_second_waits(log: str, scenario: str) -> None:
-    waits = [f"[server{a}] {scenario}: server{b} is building it in this shared prefix" for a, b in ((1, 2), (2, 1))]
-    assert sum(wait in log for wait in waits) == 1
+    waits = [
+        rf"\[server{a}\] {scenario}: server{b} \(.+\) builds it in this shared prefix" for a, b in ((1, 2), (2, 1))
+    ]
+    assert sum(bool(re.search(wait, log)) for wait in waits) == 1
 
 
 def test_nothing_in_it_can_be_written_or_has_another_name_elsewhere(host: Host, install: str) -> None:
