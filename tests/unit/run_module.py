@@ -34,6 +34,8 @@ class Running:
         self._process = os.fork()
         if not self._process:
             if user is not None:
+                # What it imports is loaded first: that login may be unable to read this Python.
+                runpy.run_path(str(MODULES / f"{name}.py"), run_name="imported")
                 os.setgroups([])
                 os.setgid(user)
                 os.setuid(user)
