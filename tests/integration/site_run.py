@@ -47,9 +47,11 @@ class Site:
         )
 
     def shell(self, program: str) -> str:
-        """Run a program of the Bourne shell on the server; returns what it prints."""
-        login = [*self.fleet.ssh(self.server), "/bin/sh -e"]
-        return subprocess.run(login, input=program, check=True, capture_output=True, text=True).stdout
+        """Run a program of the Bourne shell on the server; returns what it prints, without a login's greeting."""
+        login, begin = [*self.fleet.ssh(self.server), "/bin/sh -e"], "-- here it begins --\n"
+        program = f"echo '{begin.strip()}'\n{program}"
+        said = subprocess.run(login, input=program, check=True, capture_output=True, text=True).stdout
+        return said.partition(begin)[2]
 
     def snapshot(self, *exclude: str) -> dict[str, dict[str, Any]]:
         """All that lies in HOME, /tmp and /var/tmp."""
