@@ -13,9 +13,13 @@ CPU_RUNGS = ("files", "linkage", "import", "numerics")
 
 @pytest.fixture
 def generations(host: Host, prefix: str) -> dict[str, str]:
-    """Folders of the generation that the upgrade made, which is current, and of the newest other one."""
-    newest, before, *_ = host.check_output(f"ls -v -r {prefix}/generations").split()
-    return {"current": f"{prefix}/generations/{newest}", "before": f"{prefix}/generations/{before}"}
+    """Folders of the generation that the upgrade made, which is current, and of the newest other one that is whole.
+
+    Scenarios before this one have left others, whose installs its prepare has removed: their links lead nowhere.
+    """
+    newest, *others = host.check_output(f"ls -v -d -r {prefix}/generations/*").split()
+    whole = [path for path in others if not host.check_output(f"find -L {path} -maxdepth 1 -type l")]
+    return {"current": newest, "before": whole[0]}
 
 
 def test_upgrade_is_current(host: Host, prefix: str, generations: dict[str, str]) -> None:
