@@ -15,10 +15,11 @@ CPU_RUNGS = ("files", "linkage", "import", "numerics")
 def generations(host: Host, prefix: str) -> dict[str, str]:
     """Folders of the generation that the upgrade made, which is current, and of the newest other one that is whole.
 
-    Scenarios before this one have left others, whose installs its prepare has removed: their links lead nowhere.
+    Scenarios before this one have left others, whose installs its prepare has removed: what lies there has no receipt.
     """
     newest, *others = host.check_output(f"ls -v -d -r {prefix}/generations/*").split()
-    whole = [path for path in others if not host.check_output(f"find -L {path} -maxdepth 1 -type l")]
+    each_link = "for link in $(find {} -maxdepth 1 -type l); do test -e $link/receipt.json || exit 1; done"
+    whole = [path for path in others if host.run(f"sh -c '{each_link.format(path)}'").rc == 0]
     return {"current": newest, "before": whole[0]}
 
 
