@@ -136,7 +136,7 @@ class CallbackModule(CallbackBase):
                 row.waited += time.monotonic() - since
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        if ignore_errors:
+        if ignore_errors:  # Ansible's name for a play's own decision; no play of this project ignores an error
             return
         row, values = self._row(result.host.get_name()), result.result
         row.failed, row.why = "FAILED", f"{cause(values)} [{result.task.get_name()}]"

@@ -18,26 +18,7 @@ import pytest
 from fleet import Fleet
 from sandbox import Server
 
-from tests.integration.tiny_run import PREFIX, TINY_STACK, play, prepare, started
-
-# Imports all of a package anew, over and over, and counts the rounds: what a job does that starts workers for days.
-WORK = """
-import importlib, os, sys, time
-sys.dont_write_bytecode = True
-rounds = 0
-while not os.path.exists("stop"):
-    for number in range(60):
-        module = importlib.import_module(f"tool.part{number}")
-        assert module.version == sys.argv[1], module.version
-    for name in [name for name in sys.modules if name.startswith("tool")]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-    rounds += 1
-    with open("rounds.new", "w") as stream:
-        stream.write(str(rounds))
-    os.rename("rounds.new", "rounds")
-    time.sleep(0.2)
-"""
+from tests.integration.tiny_run import PREFIX, TINY_STACK, WORK, play, prepare, started
 
 
 class Lab:

@@ -23,7 +23,7 @@ import pytest
 from fleet import Fleet
 from sandbox import Server
 
-from tests.integration.tiny_run import FILES, PREFIX, TINY_STACK, play, prepare, started
+from tests.integration.tiny_run import FILES, PREFIX, TINY_STACK, WORK, play, prepare, started
 
 SEED = int(os.environ.get("KILLS_SEED", random.SystemRandom().randrange(1 << 32)))
 
@@ -43,25 +43,6 @@ PAUSE = 0.4  # seconds: so that a write is still at work when its moment comes, 
 # some are killed at work, some between two calls. A write is always killed at work.
 LATEST, LATEST_OF_WRITES = 0.3, 1.5
 
-# A job: imports all of a package anew, over and over, and starts programs from what is current.
-WORK = """
-import importlib, os, sys, time
-sys.dont_write_bytecode = True
-rounds = 0
-while not os.path.exists("stop"):
-    for number in range(60):
-        module = importlib.import_module(f"tool.part{number}")
-        assert module.version == sys.argv[1], module.version
-    for name in [name for name in sys.modules if name.startswith("tool")]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-    assert "DETECTRON_GENERATION" in open("detectron/tiny/current/activate.sh").read()
-    rounds += 1
-    with open("rounds.new", "w") as stream:
-        stream.write(str(rounds))
-    os.rename("rounds.new", "rounds")
-    time.sleep(1)
-"""
 OF_WORK = ("rounds", "rounds.new", "work.py", "stop")
 
 

@@ -20,6 +20,27 @@ TINY_STACK = "tests/integration/tiny_stack.yml"
 FILES = 500  # in the archive of `data`: so many that a kill can hit their unpacking and publishing
 PATIENCE = 1500  # seconds: a run takes one minute, but a build that went wrong may be waited for without end
 
+# A job: imports all of a package anew, over and over, counts the rounds, and reads what is current, as one does that
+# starts workers for days.
+WORK = """
+import importlib, os, sys, time
+sys.dont_write_bytecode = True
+rounds = 0
+while not os.path.exists("stop"):
+    for number in range(60):
+        module = importlib.import_module(f"tool.part{number}")
+        assert module.version == sys.argv[1], module.version
+    for name in [name for name in sys.modules if name.startswith("tool")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    assert "DETECTRON_GENERATION" in open("detectron/tiny/current/activate.sh").read()
+    rounds += 1
+    with open("rounds.new", "w") as stream:
+        stream.write(str(rounds))
+    os.rename("rounds.new", "rounds")
+    time.sleep(0.3)
+"""
+
 
 def prepare(fleet: Fleet) -> None:
     """Write an inventory, a lock, and a mirror that holds what the lock names, beside the fleet."""
