@@ -1,4 +1,4 @@
-"""Fails with what the build failed of, after the module has given its lease back."""
+"""Fails with what is to be done, after the module has given the lease of a failed build back."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ class ActionModule(ActionBase):
         self._task.environment = [*(self._task.environment or []), {"TMPDIR": ""}]
         result: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         if result.get("failed"):
-            return {**result, "msg": f"{reason} {result['msg']}"}
+            return result
         install = given["installs"][given["role"]]
         remedy = (
-            f" The disk is full: {given['role']} needs {install['disk_bytes'] / 1e6:.0f} MB below {given['prefix']}, "
+            f"The disk is full: {given['role']} needs {install['disk_bytes'] / 1e6:.0f} MB below {given['prefix']}, "
             f"and {result['free'] / 1e6:.0f} MB are free (a quota may leave less). What was half built is removed. "
             "Free some space there, or set stack_prefix to a folder on a larger disk."
         )
-        task = known.get("ansible_failed_task", {}).get("name") or given["role"]
-        return {**result, "failed": True, "msg": f"{task}: {reason}{remedy if result['full'] else ''}"}
+        # Why it failed stands above, in the task's own words.
+        message = remedy if result["full"] else f"{given['role']} is not installed: the task above failed."
+        return {**result, "failed": True, "msg": message}

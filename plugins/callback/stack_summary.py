@@ -139,6 +139,9 @@ class CallbackModule(CallbackBase):
         if ignore_errors:  # Ansible's name for a play's own decision; no play of this project ignores an error
             return
         row, values = self._row(result.host.get_name()), result.result
+        if result.task.action == "install_failed" and row.failed:  # the end of a build whose task has said why
+            row.why += "" if values.get("full") is False else f" {cause(values)}"
+            return
         row.failed, row.why = "FAILED", f"{cause(values)} [{result.task.get_name()}]"
         if result.task.action == "ladder_report":
             self.ladders[result.host.get_name()] = values["ladder"]

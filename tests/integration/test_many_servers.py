@@ -181,8 +181,8 @@ def test_the_last_screen_says_which_failed_and_why(first: Outcome) -> None:
         unreachable
     )
     full = first.row("full")
-    assert full.startswith("tiny FAILED Write data: ")
-    assert "No space left on device The disk is full: data needs 0 MB below /home/" in full
+    assert full.startswith("tiny FAILED ")
+    assert "No space left on device [Write data] The disk is full: data needs 0 MB below /home/" in full
     assert "Free some space there, or set stack_prefix to a folder on a larger disk." in full
     assert all(len(line) <= 100 for line in first.output.rpartition("SERVERS ***")[2].splitlines())
 

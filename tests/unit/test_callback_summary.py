@@ -214,6 +214,22 @@ def test_a_server_that_failed_is_shown_with_its_cause_and_the_command_to_go_on(t
     ]
 
 
+@pytest.mark.parametrize(
+    ("end", "added"),
+    [
+        ({"full": False, "msg": "caffe2 is not installed: the task above failed."}, ""),
+        ({"full": True, "msg": "The disk is full: …"}, " The disk is full: …"),
+        ({"msg": "No lease was given back."}, " No lease was given back."),
+    ],
+)
+def test_a_build_that_failed_is_shown_with_what_its_task_said(
+    terminal: Terminal, end: dict[str, Any], added: str
+) -> None:
+    terminal.feed("runner_on_failed", "gpu1", msg="gcc: not found")
+    terminal.feed("runner_on_failed", "gpu1", "install_failed", **end)
+    assert f"gpu1    mine   FAILED       gcc: not found [caffe2 : Do it]{added}" in terminal.end()
+
+
 def test_servers_that_the_run_did_not_come_to_are_named_and_come_next(terminal: Terminal) -> None:
     """With serial, a batch of which all failed ends it."""
     terminal.feed("runner_on_failed", "gpu1", msg="No space below /data.")
