@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Build a standalone Python 3 from already fetched and verified inputs (see README.md).
 
-build.py --inputs inputs.json --output DIR/python3-3.9.2.tar.gz [--work DIR]
+build.py --inputs inputs.json --output DIR/python3-VERSION.tar.gz [--work DIR]
 """
 
 from __future__ import annotations
