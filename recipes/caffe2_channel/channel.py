@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import hashlib
 import io
@@ -10,13 +9,13 @@ import json
 import shutil
 import sys
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from recipes.anaconda2.builder.command import run
 from recipes.anaconda2.builder.conda_package import Package, add_file, tar_member, write_package
 from recipes.anaconda2.builder.errors import RecipeError
 from recipes.anaconda2.builder.inputs import Input, Inputs, Member
@@ -149,20 +148,13 @@ def build(files: dict[str, Path], output: Path, work: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, build in a scratch folder, and clean that up."""
-    parser = argparse.ArgumentParser(description="Build the conda channel of Caffe2.")
-    parser.add_argument("--inputs", type=Path, required=True, help="JSON: file name -> path of each verified input")
-    parser.add_argument("--output", type=Path, required=True, help="the tar to write")
-    parser.add_argument("--work", type=Path, help="scratch folder (default: beside the output)")
-    options = parser.parse_args(arguments)
-    try:
-        files = {name: Path(path) for name, path in json.loads(options.inputs.read_text(encoding="utf-8")).items()}
-        with tempfile.TemporaryDirectory(dir=options.work or options.output.parent) as work:
-            build(files, options.output, Path(work))
-    except RecipeError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Build from the command line."""
+
+    def build_from(inputs: Path, output: Path, work: Path) -> None:
+        listed = json.loads(inputs.read_text(encoding="utf-8"))
+        build({name: Path(path) for name, path in listed.items()}, output, work)
+
+    return run("the conda channel of Caffe2", build_from, arguments)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from recipes.anaconda2.builder.command import run
 from recipes.anaconda2.builder.conda_package import add_file
-from recipes.anaconda2.builder.errors import RecipeError
 from recipes.anaconda2.builder.inputs import Inputs, Member, read_deb
 from recipes.anaconda2.builder.python_prefix import connect_libraries
 from recipes.anaconda2.builder.tree import add_licences, files_of, write_member
@@ -65,23 +63,16 @@ def write_archive(root: Path, target: Path) -> None:
     partial.replace(target)
 
 
+def build(inputs: Path, output: Path, work: Path) -> None:
+    """Write the archive `output` from the files that `inputs` lists."""
+    root = work / TOP
+    lay_out(root, Inputs.read(inputs), yaml.safe_load(RECIPE.read_text(encoding="utf-8")))
+    write_archive(root, output)
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, build in a scratch folder, and clean that up."""
-    parser = argparse.ArgumentParser(description="Build a standalone Python 3.")
-    parser.add_argument("--inputs", type=Path, required=True, help="JSON: file name -> path of each verified input")
-    parser.add_argument("--output", type=Path, required=True, help="the archive to write")
-    parser.add_argument("--work", type=Path, help="scratch folder (default: beside the output)")
-    options = parser.parse_args(arguments)
-    recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    try:
-        with tempfile.TemporaryDirectory(dir=options.work or options.output.parent) as work:
-            root = Path(work).resolve() / TOP
-            lay_out(root, Inputs.read(options.inputs), recipe)
-            write_archive(root, options.output)
-    except RecipeError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Build from the command line."""
+    return run("a standalone Python 3", build, arguments)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .command import run
 from .conda_package import Package, write_package
 from .elf import add_libraries, read_libraries
 from .errors import RecipeError
@@ -152,25 +150,12 @@ def build(inputs: Inputs, output: Path, work: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the command line, build in a scratch folder, and clean that up."""
-    parser = argparse.ArgumentParser(description="Build the Anaconda2-compatible installer.")
-    parser.add_argument("--inputs", type=Path, required=True, help="JSON: file name -> path of each verified input")
-    parser.add_argument("--output", type=Path, required=True, help="the installer to write")
-    parser.add_argument("--work", type=Path, help="scratch folder (default: beside the output)")
-    options = parser.parse_args(arguments)
-    work: Path | None = None
-    try:
-        base = options.work or options.output.parent
-        base.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".anaconda2-", dir=base)).resolve()
-        build(Inputs.read(options.inputs), options.output, work)
-    except RecipeError as error:
-        print(f"ERROR: {error}", file=sys.stderr)
-        return 1
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
-    return 0
+    """Build from the command line."""
+    return run(
+        "the Anaconda2-compatible installer",
+        lambda inputs, output, work: build(Inputs.read(inputs), output, work),
+        arguments,
+    )
 
 
 if __name__ == "__main__":
