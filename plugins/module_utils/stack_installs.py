@@ -17,6 +17,7 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -226,6 +227,26 @@ def install_state(root: str, deep: bool = False) -> dict[str, str]:
         rest = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         return {"state": "damaged", "why": "; ".join(wrong[:3]) + rest}
     return {"state": "present", "why": f"{len(manifest)} paths as recorded"}
+
+
+def settled_state(root: str, deep: bool, pause: float = 0.5) -> str:
+    """State of an install that another server may be replacing right now: as `install_state` finds it in a folder that
+    is the same one before and after. Raises OSError when that never comes to rest."""
+    for _attempt in range(20):
+        before = _identity(root)
+        with contextlib.suppress(FileNotFoundError):  # renamed while it was listed
+            state = install_state(root, deep)["state"]
+            if _identity(root) == before:
+                return state
+        time.sleep(pause)
+    raise OSError(f"{root} is replaced again and again")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    with contextlib.suppress(FileNotFoundError):
+        info = os.lstat(path)
+        return info.st_dev, info.st_ino
+    return None
 
 
 def make_read_only(root: str) -> None:

@@ -32,7 +32,7 @@ import py_compile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_installs import RECEIPT, StackError, install_state, publish, remove_tree
+from ansible.module_utils.stack_installs import RECEIPT, StackError, publish, remove_tree, settled_state
 from ansible.module_utils.stack_temporary import new_temporary
 
 
@@ -47,7 +47,7 @@ def compile_library(tree: str) -> None:
 
 def settle(tree: str, path: str, aside: str, deep: bool) -> bool:
     """Give the finished `tree` its name `path`; False where a whole one has it. A damaged one is renamed to `aside`."""
-    if install_state(path, deep)["state"] != "present":
+    if settled_state(path, deep) != "present":
         with contextlib.suppress(FileNotFoundError):
             os.chmod(path, 0o755)  # a folder must be writable to be renamed
             os.rename(path, aside)

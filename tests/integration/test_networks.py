@@ -121,6 +121,7 @@ def run(fleet: Fleet, server: str, folder: Path, artifacts: list[dict[str, Any]]
     (folder / "play.yml").write_text(yaml.safe_dump([small_play(artifacts)]))
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-vvv", "--limit", server]
     settings = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOG_PATH": str(folder / "log")}
+    settings["ANSIBLE_INJECT_INVOCATION"] = "true"  # at -vvv modules' arguments are shown: since 2.21 on demand alone
     done = subprocess.run(
         [*command, "--inventory", str(folder / "inventory.yml"), str(folder / "play.yml")],
         env=os.environ | settings | {"COLUMNS": "1000"},

@@ -27,6 +27,7 @@ from ansible.module_utils.stack_installs import (
     publish,
     read_json,
     remove_tree,
+    settled_state,
     sha256_of,
     unpinned,
     write_json,
@@ -208,6 +209,39 @@ def test_a_change_is_damage(install: Path, change: Callable[[Path], object], why
     state = install_state(str(install))
     assert state["state"] == "damaged"
     assert why in state["why"]
+
+
+@pytest.mark.parametrize("seen", ["damaged", "gone"])
+def test_an_install_that_another_server_replaces_meanwhile_is_judged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    """Else the whole one that has just come would be taken for the damaged one that it replaces."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "new").mkdir()
+    judged = []
+
+    def judge(root: str, deep: bool) -> dict[str, str]:
+        judged.append(root)
+        if len(judged) > 1:
+            return {"state": "present"}
+        (tmp_path / "old").rename(tmp_path / "aside")
+        (tmp_path / "new").rename(tmp_path / "old")
+        if seen == "gone":
+            raise FileNotFoundError(root)
+        return {"state": "damaged"}
+
+    monkeypatch.setattr(stack_installs, "install_state", judge)
+    assert settled_state(str(tmp_path / "old"), deep=False, pause=0) == "present"
+    assert len(judged) == 2
+
+
+def test_an_install_that_never_comes_to_rest_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanish(root: str, deep: bool) -> dict[str, str]:
+        raise FileNotFoundError(root)
+
+    monkeypatch.setattr(stack_installs, "install_state", vanish)
+    with pytest.raises(OSError, match="is replaced again and again"):
+        settled_state(str(tmp_path), deep=False, pause=0)
 
 
 def test_only_the_deep_look_finds_a_flipped_byte(install: Path) -> None:
