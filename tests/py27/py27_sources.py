@@ -5,5 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LADDER = ROOT / "files" / "py27" / "check_ladder.py"
+CODE = ROOT / "files" / "py27"
+LADDER = CODE / "check_ladder.py"
+PROGRAMS = ROOT / "tests" / "py27" / "programs"
 STANDIN = ROOT / "standin"

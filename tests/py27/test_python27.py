@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from py27_sources import LADDER, STANDIN
+from py27_sources import CODE, LADDER, PROGRAMS, STANDIN
 
 COMPILE = """
 import sys
@@ -16,7 +16,7 @@ for path in sys.argv[1:]:
 
 
 def test_everything_compiles(python27: str) -> None:
-    sources = [LADDER, *sorted((STANDIN / "detectron").rglob("*.py"))]
+    sources = [path for folder in (CODE, PROGRAMS, STANDIN / "detectron") for path in sorted(folder.rglob("*.py"))]
     assert len(sources) > 20
     subprocess.run([python27, "-c", COMPILE, *map(str, sources)], check=True)
 
