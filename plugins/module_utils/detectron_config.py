@@ -259,8 +259,10 @@ def _plain(value: Any) -> Any:
 
 def _python(value: Any) -> Any:
     """A value inside a tuple, of Python's own types."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(_python(item) for item in value)
+    if isinstance(value, tuple):
+        return tuple(map(_python, value))
+    if isinstance(value, list):  # also Ansible's own, which cannot be made of an iterator
+        return list(map(_python, value))
     return _plain(value)
 
 

@@ -52,7 +52,7 @@ def _machine() -> str:
     return f"{boot}/{os.readlink('/proc/self/ns/pid')}" if boot else ""
 
 
-def _started(pid: int) -> str:
+def started_at(pid: int) -> str:
     """When a process started, in clock ticks since boot, so that a reused pid is not mistaken; "" if it is gone."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return fields[19] if fields else ""
@@ -65,14 +65,14 @@ def this_run(host: str = "") -> Holder:
     """Who runs this play on `host`, told on the controller: ansible-playbook, the parent of the worker that runs an
     action."""
     pid = os.getppid()
-    known = {"controller": socket.gethostname(), "machine": _machine(), "pid": pid, "started": _started(pid)}
+    known = {"controller": socket.gethostname(), "machine": _machine(), "pid": pid, "started": started_at(pid)}
     return {**known, "run": "/".join(map(str, known.values())), "host": host}
 
 
 def has_died(holder: Holder) -> bool:
     """Whether the run that holds a lease was on this very controller and is gone. Unknown counts as alive."""
     here = holder.get("controller") == socket.gethostname() and holder.get("machine") == _machine() != ""
-    return here and _started(int(holder.get("pid", 0))) != holder.get("started")
+    return here and started_at(int(holder.get("pid", 0))) != holder.get("started")
 
 
 def holder_of(run: Holder) -> Holder:
@@ -265,11 +265,11 @@ def start_heart(path: str, holder: Holder, install: str) -> None:
         for descriptor in (0, 1, 2):
             os.dup2(null, descriptor)
         os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), 1 << 16))
-        since = int(_started(os.getpid()) or 0)
+        since = int(started_at(os.getpid()) or 0)
         keep_beating(
             path,
             holder,
-            works=lambda: any(int(_started(process) or 0) >= since for process in processes_at(install)),
+            works=lambda: any(int(started_at(process) or 0) >= since for process in processes_at(install)),
             done=lambda: os.path.exists(os.path.join(install, RECEIPT)),
         )
     finally:

@@ -1,0 +1,73 @@
+"""Shows how experiments get on, until they end or have begun to learn. Ctrl-C ends the watching alone."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from ansible.plugins.action import ActionBase  # noqa: E402
+
+POLL = 2.0  # seconds between two looks at first; a run of days is looked at more seldom
+SELDOM = 20.0
+ENDED = ("finished", "failed", "stopped", "died", "")
+
+
+def _progress(experiment: dict[str, Any]) -> str:
+    """How far an experiment is, in a line; "" before its first numbers."""
+    stats, schedule = experiment["log"]["progress"], experiment["facts"].get("schedule", {})
+    if not stats:
+        return ""
+    return (
+        f"iteration {stats.get('iter')} of {schedule.get('SOLVER.MAX_ITER', '?')}, loss {stats.get('loss')}, "
+        f"learning rate {stats.get('lr')}, {stats.get('time')} s each, {stats.get('eta')} left"
+    )
+
+
+def _has_failed(experiment: dict[str, Any]) -> bool:
+    return experiment["state"]["state"] in ("failed", "died")
+
+
+def _why(failed: dict[str, dict[str, Any]]) -> str:
+    """What the experiments that failed say, for a person."""
+    return "\n".join(
+        f"{name} has {experiment['state']['state']}. Its log ends: " + " | ".join(experiment["log"]["end"][-3:])
+        for name, experiment in failed.items()
+    )
+
+
+class ActionModule(ActionBase):
+    """Calls module experiment_info until there is nothing more to wait for."""
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        fail = bool(arguments.pop("fail", False))
+        to_the_end, seconds = bool(arguments.pop("to_the_end", False)), float(arguments.pop("seconds", 0))
+        started = time.monotonic()
+        shown: dict[str, str] = {}
+        server = (task_vars or {}).get("inventory_hostname")
+        while True:
+            result: dict[str, Any] = self._execute_module(
+                module_name="experiment_info", module_args=arguments, task_vars=task_vars
+            )
+            if result.get("failed"):
+                return result
+            experiments = result["experiments"]
+            for name, experiment in experiments.items():
+                line = _progress(experiment)
+                if line and line != shown.get(name):
+                    shown[name] = line
+                    self._display.display(f"[{server}] {name}: {line}")
+            waiting = [name for name, experiment in experiments.items() if experiment["state"]["state"] not in ENDED]
+            begun = all(experiments[name]["log"]["progress"] for name in waiting)
+            elapsed = time.monotonic() - started
+            if not waiting or (not to_the_end and (begun or elapsed >= seconds)):
+                failed = {name: experiments[name] for name in experiments if fail and _has_failed(experiments[name])}
+                return {**result, "changed": False, "failed": bool(failed), "msg": _why(failed)}
+            time.sleep(min(SELDOM, POLL + elapsed / 30))

@@ -1,0 +1,172 @@
+#!/usr/bin/python
+"""Tell what experiments a server has, and what a new one would be made of."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: experiment_info
+short_description: Tell what experiments a server has, and what a new one would be made of
+description:
+  - Tells of each experiment of a prefix what became of it, what it was made of, and, from its log, how far it is, what
+    it says now and what is wrong with it.
+  - Reads the configs that new experiments name, the datasets that role C(coco) has found, and which GPUs are free.
+  - Changes nothing.
+options:
+  prefix: {description: The stack's prefix., type: path, required: true}
+  only: {description: 'Experiments to tell of; all where empty.', type: list, elements: str, default: []}
+  detectron: {description: The install of Detectron whose configs are meant., type: path, default: ''}
+  configs:
+    description: >-
+      Configs to read, by experiment: C(config) is the name of a file without C(.yaml), or a full path; C(workspace) is
+      the name of a folder in C(work/), whose configs come first.
+    type: dict
+    default: {}
+  offsets:
+    description: >-
+      Bytes of an experiment's log that are known already, by experiment: only what comes after is read, and
+      RV(experiments) tells of that part alone.
+    type: dict
+    default: {}
+  signatures: {description: 'What is wrong, by how a log says it.', type: list, elements: dict, default: []}
+  server: {description: 'Folder of this server in C(checks/).', type: str, default: ''}
+"""
+
+RETURN = r"""
+experiments:
+  description: >-
+    By name: C(state), C(facts) (experiment.json), C(log) (how far it is), C(config) and C(baseline) (C(path) and
+    C(text); empty where there is none), C(ran) (the config of its last start).
+  type: dict
+  returned: success
+datasets: {description: Datasets that are known on this server., type: dict, returned: success}
+reports: {description: What was found in them., type: dict, returned: success}
+gpus: {description: GPUs as nvidia-smi lists them., type: list, returned: success}
+claims: {description: Experiments by the GPU that they have been given., type: dict, returned: success}
+gpu_error: {description: Why the GPUs could not be listed., type: str, returned: success}
+host: {description: This server's own name., type: str, returned: success}
+detectron: {description: The install of Detectron and what it was built from., type: dict, returned: success}
+free_bytes: {description: Free space at the prefix., type: int, returned: success}
+"""
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import socket
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.experiment_runs import claims, folder_of, gpus, names, state_of
+from ansible.module_utils.stack_installs import RECEIPT, StackError, read_json
+
+LOG_END = 65536  # bytes
+
+
+def found_config(prefix: str, detectron: str, config: str, workspace: str) -> dict[str, str]:
+    """Path and text of a config; empty where there is none. Raises StackError where two have the name."""
+    if os.path.isabs(config):
+        paths = [config] if os.path.isfile(config) else []
+    else:
+        name = config if config.endswith(".yaml") else f"{config}.yaml"
+        work = os.path.join(prefix, "work", workspace)
+        paths = glob.glob(os.path.join(glob.escape(work), "configs", name)) if workspace else []
+        tree = os.path.join(work, "detectron") if workspace else detectron
+        paths = paths or sorted(glob.glob(os.path.join(glob.escape(tree), "configs", "**", name), recursive=True))
+    if len(paths) > 1:
+        raise StackError(f"{config} is the name of several configs: {', '.join(paths)}. Give the full path of one.")
+    if not paths:
+        return {"path": "", "text": ""}
+    with open(paths[0], encoding="utf-8", errors="replace") as stream:
+        return {"path": paths[0], "text": stream.read()}
+
+
+def log_of(folder: str) -> dict[str, Any]:
+    """progress (the last numbers that a run's log has; {} before the first), end (its last lines)."""
+    try:
+        with open(os.path.join(folder, "log.txt"), "rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_END))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return {"progress": {}, "end": []}
+    progress: dict[str, Any] = {}
+    for line in lines:
+        _before, mark, stats = line.partition("json_stats: ")
+        with contextlib.suppress(ValueError):
+            progress = json.loads(stats) if mark else progress
+    return {"progress": progress, "end": [line for line in lines if line.strip()][-15:]}
+
+
+def text_of(path: str) -> str:
+    """A text file; empty where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "prefix": {"type": "path", "required": True},
+            "only": {"type": "list", "elements": "str", "default": []},
+            "detectron": {"type": "path", "default": ""},
+            "configs": {"type": "dict", "default": {}},
+            "offsets": {"type": "dict", "default": {}},
+            "signatures": {"type": "list", "elements": "dict", "default": []},
+            "server": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    prefix = given["prefix"]
+    experiments: dict[str, Any] = {}
+    try:
+        for name in [*given["only"]] or sorted({*names(prefix), *given["configs"]}):
+            folder = folder_of(prefix, name)
+            state = state_of(folder)
+            experiments[name] = {
+                "state": state,
+                "folder": folder,
+                "log": log_of(folder),
+                "facts": read_json(os.path.join(folder, "experiment.json")),
+            }
+            wanted = given["configs"].get(name)
+            if wanted:
+                found = found_config(prefix, given["detectron"], wanted["config"], wanted.get("workspace", ""))
+                stem = os.path.basename(wanted["config"])
+                baseline = found if found["path"].startswith(f"{given['detectron']}/") else {}
+                experiments[name]["config"] = found
+                experiments[name]["ran"] = text_of(os.path.join(folder, "config.yaml"))
+                experiments[name]["baseline"] = baseline or found_config(prefix, given["detectron"], stem, "")
+        listed, error = [], ""
+        try:
+            listed = gpus()
+        except StackError as failure:
+            error = str(failure)
+        known = read_json(os.path.join(prefix, "checks", given["server"] or socket.gethostname(), "datasets.json"))
+        built_from = read_json(os.path.join(given["detectron"], RECEIPT))
+        claimed = {str(index): name for index, name in claims(prefix).items()}
+        nearest = prefix
+        while not os.path.exists(nearest):
+            nearest = os.path.dirname(nearest)
+        free = shutil.disk_usage(nearest).free
+    except (StackError, OSError) as failure:
+        module.fail_json(msg=str(failure))
+    module.exit_json(
+        changed=False,
+        experiments=experiments,
+        datasets=known.get("datasets", {}),
+        reports=known.get("reports", {}),
+        gpus=listed,
+        claims=claimed,
+        gpu_error=error,
+        host=socket.gethostname(),
+        free_bytes=free,
+        detectron={"path": given["detectron"], **built_from.get("inputs", {})},
+    )
+
+
+if __name__ == "__main__":
+    main()

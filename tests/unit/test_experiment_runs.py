@@ -1,0 +1,211 @@
+"""Experiments run once at a time, outlive who started them, share no GPU, and tell what became of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils import experiment_runs
+from ansible.module_utils.stack_installs import StackError
+from run_module import Running, run_module
+
+SUPERVISOR = (Path(__file__).resolve().parents[2] / "files/supervise_run.py").read_text()
+SMI = """#!/bin/sh
+case "$1" in
+  *gpu=*)
+    echo '0, GPU-a, Tesla V100, 3, 16160'
+    echo '1, GPU-b, Tesla V100, 3, 16160'
+    echo '2, GPU-c, Tesla V100, 9000, 16160' ;;
+  *) echo 'GPU-b, 4711' ;;
+esac
+"""
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    return tmp_path / "prefix"
+
+
+def arguments(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
+    given = {"state": "started", "host": "gpu1", "environment": {"PATH": "/usr/bin:/bin"}, "wait": 0, **more}
+    files = {"supervise_run.py": SUPERVISOR, "run.sh": script}
+    return {"prefix": str(prefix), "experiment": experiment, "files": files, **given}
+
+
+def start(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
+    return run_module("experiment", **arguments(prefix, script, experiment, **more))
+
+
+def stop(prefix: Path, experiment: str = "e2e_1") -> dict[str, Any]:
+    return run_module("experiment", prefix=str(prefix), experiment=experiment, state="stopped")
+
+
+def state(prefix: Path, experiment: str = "e2e_1") -> dict[str, Any]:
+    found = run_module("experiment_info", prefix=str(prefix))["experiments"]
+    result: dict[str, Any] = found[experiment]["state"]
+    return result
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that a process started here does soon."""
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
+def test_a_run_goes_on_when_who_started_it_has_ended(prefix: Path) -> None:
+    started = start(prefix, "sleep 1; echo done\n")
+    assert started["changed"]
+    assert started["outcome"]["state"] == "running"
+    until(lambda: state(prefix)["state"] == "finished")
+    folder = prefix / "runs/e2e_1"
+    assert (folder / "log.txt").read_text() == "done\n"
+    assert not (folder / "running.json").exists()
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["started", "ended"]
+
+
+def test_a_second_start_is_refused_and_names_the_first(prefix: Path) -> None:
+    start(prefix, "sleep 60\n")
+    before = (prefix / "runs/e2e_1/experiment.json").read_bytes()
+    second = start(prefix, "echo another\n")
+    assert second["failed"]
+    assert "Experiment e2e_1 is running already: on gpu1" in second["msg"]
+    assert "since 20" in second["msg"]
+    assert (prefix / "runs/e2e_1/experiment.json").read_bytes() == before
+    assert stop(prefix)["outcome"]["state"] == "stopped"
+
+
+def test_of_two_starts_at_once_one_wins(prefix: Path) -> None:
+    both = [Running("experiment", **arguments(prefix, "sleep 60\n")) for _ in range(2)]
+    results = [running.result() for running in both]
+    assert sorted(bool(result.get("failed")) for result in results) == [False, True]
+    stop(prefix)
+
+
+def test_stopping_ends_all_that_it_started_and_is_done_once(prefix: Path) -> None:
+    start(prefix, "sleep 61 & echo $! >child; trap '' TERM; wait; echo TERM; exit 0\n")
+    until(lambda: (prefix / "runs/e2e_1/child").exists())
+    child = (prefix / "runs/e2e_1/child").read_text().strip()
+    stopped = stop(prefix)
+    assert stopped["changed"]
+    assert stopped["outcome"]["state"] == "stopped"
+    assert not Path(f"/proc/{child}").exists()
+    assert not stop(prefix)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"), [("exit 0", "finished"), ("exit 3", "failed"), ("kill -9 $$", "failed")]
+)
+def test_the_end_is_told(prefix: Path, script: str, expected: str) -> None:
+    outcome = start(prefix, script, wait=30)["outcome"]
+    assert outcome["state"] == expected
+    assert (outcome["status"], outcome["signal"]) == {"exit 0": (0, None), "exit 3": (3, None)}.get(script, (None, 9))
+
+
+def test_a_run_that_was_killed_with_its_supervisor_has_died_and_can_be_resumed(prefix: Path) -> None:
+    start(prefix, "exec sleep 60\n")
+    process = json.loads((prefix / "runs/e2e_1/process.json").read_text())
+    os.kill(process["pid"], signal.SIGKILL)
+    os.killpg(process["group"], signal.SIGKILL)
+    until(lambda: state(prefix)["state"] == "died")
+    again = start(prefix, "exit 0\n")
+    assert "was started before, died, and has left no checkpoint" in again["msg"]
+    assert "-e train_resume=true" in again["msg"]
+    assert start(prefix, "exit 0\n", resume=True, wait=30)["outcome"]["state"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("files", "resume", "message"),
+    [
+        ({"model_iter99.pkl": "x", "model_iter199.pkl": "x"}, False, "a checkpoint of iteration 199"),
+        ({"model_iter99.pkl": "x", "model_final.pkl": "x"}, False, "is finished: its final model is written"),
+        ({}, False, "has left no checkpoint"),
+    ],
+)
+def test_what_an_earlier_start_left_is_not_run_over(
+    prefix: Path, files: dict[str, str], resume: bool, message: str
+) -> None:
+    start(prefix, "exit 1\n", wait=30)
+    folder = prefix / "runs/e2e_1/train/coco_2014_train/generalized_rcnn"
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert message in start(prefix, "exit 0\n", resume=resume)["msg"]
+
+
+def test_what_was_never_started_cannot_be_resumed(prefix: Path) -> None:
+    assert "it was never started here" in start(prefix, "exit 0\n", resume=True)["msg"]
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "a/b", "", ".hidden", "a b"])
+def test_a_name_that_is_no_folder_is_refused(prefix: Path, name: str) -> None:
+    assert "cannot be the name of an experiment" in start(prefix, "exit 0\n", name)["msg"]
+    assert not prefix.exists()
+
+
+def test_check_mode_starts_nothing(prefix: Path) -> None:
+    result = run_module("experiment", check=True, **arguments(prefix, "exit 0\n"))
+    assert result["changed"]
+    assert not prefix.exists()
+
+
+def test_a_run_of_another_server_counts_as_alive_while_its_heart_beats(prefix: Path) -> None:
+    start(prefix, "exit 0\n", wait=30)
+    lease = prefix / "runs/e2e_1/running.json"
+    lease.write_text(json.dumps({"run": "x", "server": "gpu7", "server_machine": "elsewhere", "since": "now"}))
+    assert state(prefix)["state"] == "running"
+    assert "gpu7" in start(prefix, "exit 0\n", resume=True)["msg"]
+    assert not stop(prefix)["changed"], "it cannot be reached from here"
+    os.utime(lease, (time.time() - 3600, time.time() - 3600))
+    assert state(prefix)["state"] != "running"
+
+
+# --- GPUs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for nvidia-smi: GPU 0 is free, 1 has a process, 2 has its memory in use."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nvidia-smi").write_text(SMI)
+    (tmp_path / "bin/nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("smi")
+def test_free_gpus_are_picked_and_no_two_runs_get_one(prefix: Path) -> None:
+    both = [
+        Running("experiment", **arguments(prefix, "echo $GPUS@GPUS@; sleep 60\n", name, gpus=1)) for name in ("a", "b")
+    ]
+    results = [running.result() for running in both]
+    won = next(result for result in results if not result.get("failed"))
+    lost = next(result for result in results if result.get("failed"))
+    assert won["gpu_ids"] == [0]
+    assert "1 GPUs are wanted and 0 of 3 are free" in lost["msg"]
+    assert "GPU 0 (Tesla V100): experiment" in lost["msg"]
+    assert "GPU 1 (Tesla V100): process 4711; GPU 2 (Tesla V100): 9000 MiB in use" in lost["msg"]
+    for name in ("a", "b"):
+        stop(prefix, name)
+
+
+def test_without_a_gpu_a_start_says_so(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(prefix))
+    assert "2 GPUs are wanted and 0 of 0 are free. There is none at all." in start(prefix, "exit 0\n", gpus=2)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("count", "wanted", "message"),
+    [(1, [7], "There is no GPU 7 here"), (2, [0], "names 1 GPUs and gpus is 2"), (1, [1], "GPU 1 is in use")],
+)
+@pytest.mark.usefixtures("smi")
+def test_gpus_that_cannot_be_had_are_named(count: int, wanted: list[int], message: str) -> None:
+    with pytest.raises(StackError, match=message):
+        experiment_runs.choose_gpus(experiment_runs.gpus(), {}, count, wanted)

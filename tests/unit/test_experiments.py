@@ -1,0 +1,177 @@
+"""What is asked of experiments is checked as a whole, before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from experiments import experiment_configs, experiment_plans, experiment_problems, experiments_wanted
+
+BASELINE = """
+MODEL: {TYPE: generalized_rcnn, NUM_CLASSES: 81, FASTER_RCNN: true}
+NUM_GPUS: 8
+SOLVER: {BASE_LR: 0.02, LR_POLICY: steps_with_decay, MAX_ITER: 90000, STEPS: [0, 60000, 80000]}
+TRAIN: {DATASETS: "('coco_2014_train',)", WEIGHTS: https://example.org/R-50.pkl}
+TEST: {DATASETS: "('coco_2014_minival',)"}
+"""
+PASSED = {
+    "rungs": [{"rung": rung, "status": "passed"} for rung in ("predicted", "operator", "cudnn_cublas", "multi_gpu")]
+}
+NO_GPU = {"rungs": [{"rung": "predicted", "status": "not_applicable", "reason": "no GPU"}]}
+TOO_NEW = {
+    "rungs": [
+        {"rung": "predicted", "status": "passed"},
+        {"rung": "operator", "status": "passed"},
+        {
+            "rung": "cudnn_cublas",
+            "status": "failed",
+            "checks": [{"status": "failed", "reason": "CUDNN_STATUS_EXECUTION_FAILED."}],
+        },
+    ]
+}
+
+
+def plan(tmp_path: Path, asked: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """The plan of one experiment e2e, on a server that has two datasets."""
+    text = changes.pop("text", BASELINE)
+    baseline = {"path": "/prefix/opt/detectron/1/configs/e2e.yaml", "text": BASELINE}
+    found = {
+        "config": {**baseline, "text": text},
+        "baseline": baseline,
+        "ran": "",
+        "state": {"state": "", "final": False},
+    }
+    found.update({key: changes.pop(key) for key in ("ran", "state", "config", "baseline") if key in changes})
+    wanted = experiments_wanted({"e2e": {"config": "e2e", **asked}})
+    settings = {
+        "prefix": "/prefix",
+        "stack": "cuda90_wheel",
+        "generation": {"path": "/prefix/generations/1"},
+        "ladder": PASSED,
+        "configs": str(tmp_path),
+        "rehearsal": False,
+        "resume": False,
+        **changes,
+    }
+    known = ("coco_2014_train", "coco_2014_minival", "pets")
+    look = {
+        "experiments": dict.fromkeys(experiment_configs(wanted, settings["rehearsal"]), found),
+        "datasets": {name: {"image_directory": f"/data/{name}", "annotation_file": "/data/x.json"} for name in known},
+        "reports": {"coco_2014_train": {"classes": 81}, "pets": {"classes": 3, "fingerprint": "abc"}},
+        "detectron": {"path": "/prefix/opt/detectron/1"},
+    }
+    (made,) = experiment_plans(wanted, look, settings)
+    return made
+
+
+def config_of(made: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(made["files"]["config.yaml"])
+    return config
+
+
+def test_schedule_follows_the_gpus_and_the_difference_is_shown(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"gpus": 2})
+    assert made["refusals"] == []
+    assert made["gpus"] == 2
+    config = config_of(made)
+    assert (config["NUM_GPUS"], config["SOLVER"]["BASE_LR"], config["SOLVER"]["MAX_ITER"]) == (2, 0.005, 360000)
+    assert config["OUTPUT_DIR"] == "/prefix/runs/e2e"
+    assert any("SOLVER.BASE_LR: 0.02 -> 0.005" in line for line in made["lines"])
+    assert made["facts"]["schedule"]["SOLVER.STEPS"] == [0, 240000, 320000]
+
+
+def test_own_datasets_bring_their_number_of_classes(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"train": ["pets"], "test": ["pets"]})
+    assert made["refusals"] == []
+    assert config_of(made)["MODEL"]["NUM_CLASSES"] == 3
+    assert made["facts"]["datasets"] == {"pets": "abc"}
+
+
+def test_the_command_is_a_program_of_the_shell(tmp_path: Path) -> None:
+    script = plan(tmp_path, {"multi_gpu_testing": True})["files"]["run.sh"]
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+    assert "export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=@GPUS@\n" in script
+    assert script.endswith(
+        'exec python2 "$DETECTRON_TOOLS"/train_net.py --multi-gpu-testing --cfg /prefix/runs/e2e/config.yaml\n'
+    )
+
+
+def test_a_config_of_ones_own_beside_the_inventory_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "e2e.yaml").write_text(BASELINE.replace("90000", "45000"))
+    made = plan(tmp_path, {"gpus": 8, "unscaled": True})
+    assert config_of(made)["SOLVER"]["MAX_ITER"] == 45000
+    assert made["facts"]["config"] == str(tmp_path / "e2e.yaml")
+
+
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a dataset that nobody placed": ({"train": ["cats"]}, {}, "where cats is"),
+    "a rate of another number of GPUs": ({"gpus": 1, "options": {"SOLVER.BASE_LR": 0.02}}, {}, "8 times"),
+    "a server without a GPU": ({}, {"ladder": NO_GPU}, "no GPU of this server"),
+    "a ladder that was never climbed": ({}, {"ladder": {}}, "it was never climbed"),
+    "a GPU that is too new": ({}, {"ladder": TOO_NEW}, "failed at cudnn_cublas: CUDNN_STATUS_EXECUTION_FAILED."),
+    "a config that is nowhere": ({}, {"config": {"path": "", "text": ""}}, "there is no config e2e"),
+    "a config that is no YAML": ({}, {"text": "{"}, "This is no YAML"),
+    "what was started before": (
+        {},
+        {"state": {"state": "stopped", "final": False, "checkpoint": 99}},
+        "-e train_resume=true",
+    ),
+    "a resume with another number of GPUs": (
+        {"gpus": 4},
+        {"resume": True, "state": {"state": "stopped", "final": False, "checkpoint": 99}, "ran": BASELINE},
+        "NUM_GPUS was 8 where the checkpoint was trained, and is 4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("asked", "changes", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_would_fail_later_is_refused(
+    asked: dict[str, Any], changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    assert message in " ".join(plan(tmp_path, asked, **changes)["refusals"])
+
+
+def test_an_unscaled_schedule_is_taken_when_told_so_by_name(tmp_path: Path) -> None:
+    made = plan(tmp_path, {"options": {"SOLVER.BASE_LR": 0.02}, "unscaled": True})
+    assert made["refusals"] == []
+    assert any("Unscaled, as told" in line for line in made["lines"])
+
+
+def test_ones_own_copy_of_a_baseline_with_fewer_gpus_alone_is_refused(tmp_path: Path) -> None:
+    """What the document did in its first experiment."""
+    (tmp_path / "e2e.yaml").write_text(BASELINE.replace("NUM_GPUS: 8", "NUM_GPUS: 2"))
+    assert "4 times what the linear scaling rule gives" in " ".join(plan(tmp_path, {"gpus": 2})["refusals"])
+
+
+def test_a_rehearsal_needs_no_gpu_and_replaces_the_one_before(tmp_path: Path) -> None:
+    state = {"state": "finished", "final": True, "checkpoint": 1}
+    made = plan(tmp_path, {"gpus": 2}, rehearsal=True, ladder=NO_GPU, state=state)
+    assert made["refusals"] == []
+    assert (made["run"], made["gpus"], made["replace"]) == ("e2e.rehearsal", 0, True)
+    assert "export DETECTRON_DEVICE=cpu\n" in made["files"]["run.sh"]
+
+
+WRONG = {
+    "no experiments": ([], "must be experiments by name"),
+    "none": ({}, "train_experiments has no experiment"),
+    "no fields": ({"a": None}, "a must have fields, at least config"),
+    "no config": ({"a": {}}, "a names no config"),
+    "a field that none has": ({"a": {"config": "x", "gpu": 2}}, "a has a field gpu, which no experiment has"),
+    "a text for a number": ({"a": {"config": "x", "gpus": "2"}}, "gpus of a is '2' and must be a number from 1 on"),
+    "another device": ({"a": {"config": "x", "device": "tpu"}}, "must be gpu or cpu"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_with_an_experiment_is_said(given: Any, message: str) -> None:
+    assert message in " ".join(experiment_problems(given))
+
+
+def test_only_names_experiments_that_there_are() -> None:
+    given = {"a": {"config": "x"}, "b": {"config": "y"}}
+    assert experiment_problems(given, "b") == []
+    assert list(experiments_wanted(given, "b")) == ["b"]
+    assert experiment_problems(given, "b, c") == ["train_only names c, and train_experiments has a, b."]
