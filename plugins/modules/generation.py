@@ -21,7 +21,8 @@ options:
   links: {description: 'Further links by relative path: their targets.', type: dict, default: {}}
   files:
     description: >-
-      Content by relative path; C(@GENERATION@) becomes the generation's folder. Names below C(bin/) are executable.
+      Content by relative path; C(@GENERATION@) becomes the generation's folder. Names below C(bin/) and C(tools/) are
+      executable.
     type: dict
     default: {}
 """
@@ -80,7 +81,7 @@ def write(folder: str, path: str, links: dict[str, str], files: dict[str, str]) 
         full = os.path.join(folder, name)
         with open(full, "w", encoding="utf-8") as stream:
             stream.write(content.replace("@GENERATION@", path))
-        os.chmod(full, 0o755 if name.startswith("bin/") else 0o644)
+        os.chmod(full, 0o755 if name.startswith(("bin/", "tools/")) else 0o644)
 
 
 def next_number(prefix: str) -> int:

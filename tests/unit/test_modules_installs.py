@@ -468,7 +468,7 @@ def test_what_cannot_be_published_is_said(prefix: Path) -> None:
 
 def generation(prefix: Path, state: str = "staged", check: bool = False, **arguments: Any) -> dict[str, Any]:
     installs = {"base": {"path": found(prefix)["base"]["path"]}}
-    files = {"activate.sh": "cd @GENERATION@\n", "bin/check-ladder": "#!/bin/sh\n"}
+    files = {"activate.sh": "cd @GENERATION@\n", "bin/check-ladder": "#!/bin/sh\n", "tools/a.py": "#!/bin/sh\n"}
     links = {"usr/local/lib64": f"{found(prefix)['base']['path']}/lib64"}
     given = {"state": state, "digest": "d1", "installs": installs, "files": files, "links": links, **arguments}
     return run_module("generation", check, prefix=str(prefix), **given)
@@ -483,6 +483,8 @@ def test_a_generation_ties_installs_and_files_together(prefix: Path) -> None:
     assert (folder / "usr/local/lib64").readlink() == install / "lib64"
     assert (folder / "activate.sh").read_text() == f"cd {folder}\n"
     assert os.access(folder / "bin/check-ladder", os.X_OK)
+    assert os.access(folder / "tools/a.py", os.X_OK)
+    assert not os.access(folder / "activate.sh", os.X_OK)
     assert not (prefix / "current").is_symlink()
     for path in (folder, *folder.rglob("*")):
         assert path.is_symlink() or path.stat().st_mode & 0o222 == 0, path

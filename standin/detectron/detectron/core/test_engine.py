@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from detectron.core.config import cfg, get_output_dir
+from detectron.datasets import task_evaluation
 from detectron.datasets.json_dataset import JsonDataset
 from detectron.modeling import model_builder
 from detectron.utils import blob
@@ -22,7 +23,7 @@ def initialize_model_from_cfg(weights):
     """The network for inference, with the weights of a file."""
     model = model_builder.create(cfg.MODEL.TYPE, train=False)
     workspace.RunNetOnce(model.param_init_net)
-    logger.info('%d weight blobs from %s', blob.load_weights(weights, model), weights)
+    blob.load_weights(weights, model)
     blob.feed('data', np.zeros((1, 3, cfg.TEST.SCALE, cfg.TEST.SCALE), np.float32))
     workspace.CreateNet(model.net)
     return model
@@ -42,15 +43,17 @@ def im_detect_all(model, image):
 
 
 def run_inference(weights):
-    """Run the network over cfg.TEST.DATASETS; writes a detections.pkl for each and returns their paths."""
+    """Run the network over cfg.TEST.DATASETS; writes a detections.pkl for each and returns the metrics of each."""
     model = initialize_model_from_cfg(weights)
-    written = []
+    results = {}
     for name in cfg.TEST.DATASETS:
-        entries = JsonDataset(name).get_roidb()
-        by_image = [im_detect_all(model, cv2.imread(entry['image'])) for entry in entries]
-        path = os.path.join(get_output_dir(name, training=False), 'detections.pkl')
+        dataset, folder = JsonDataset(name), get_output_dir(name, training=False)
+        by_image = [im_detect_all(model, cv2.imread(entry['image'])) for entry in dataset.get_roidb()]
+        all_boxes = [list(boxes) for boxes in zip(*by_image)]
+        path = os.path.join(folder, 'detections.pkl')
         with open(path, 'wb') as stream:
-            pickle.dump({'all_boxes': [list(boxes) for boxes in zip(*by_image)], 'cfg': dict(cfg)}, stream)
+            pickle.dump({'all_boxes': all_boxes, 'cfg': dict(cfg)}, stream)
         logger.info('Wrote detections to: %s', os.path.abspath(path))
-        written.append(path)
-    return written
+        results[name] = task_evaluation.evaluate_all(dataset, all_boxes, folder)
+    task_evaluation.log_copy_paste_friendly_results(results)
+    return results

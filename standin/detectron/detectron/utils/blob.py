@@ -2,6 +2,7 @@
 
 from __future__ import absolute_import, division, print_function
 
+import logging
 import pickle
 
 from caffe2.python import core, workspace
@@ -10,6 +11,8 @@ import numpy as np
 
 from detectron.core.config import cfg
 from detectron.utils import c2, env
+
+logger = logging.getLogger(__name__)
 
 
 def feed(name, array, gpu_id=0):
@@ -34,14 +37,19 @@ def save_weights(path, model):
 
 
 def load_weights(path, model):
-    """Feed the weights that the model has and the file holds in the same shape; returns how many."""
+    """Feed the weights that the model has from those of a file, and log of each whether it was there."""
+    logger.info('Loading weights from: %s', path)
     with open(path, 'rb') as stream:
-        blobs = pickle.load(stream)['blobs']
-    fed = 0
+        blobs = pickle.load(stream)
+    blobs = blobs.get('blobs', blobs)
     with core.DeviceScope(c2.default_device()):
         for name in map(str, model.params):
-            value = blobs.get(name.split('/')[-1])
-            if value is not None and value.shape == workspace.FetchBlob(name).shape:
-                workspace.FeedBlob(name, value)
-                fed += 1
-    return fed
+            source = name.split('/')[-1]
+            if source not in blobs:
+                logger.info('%s not found', source)
+                continue
+            shapes = workspace.FetchBlob(name).shape, blobs[source].shape
+            assert shapes[0] == shapes[1], \
+                'Workspace blob %s with shape %s does not match weights file shape %s' % ((source,) + shapes)
+            workspace.FeedBlob(name, blobs[source])
+            logger.info('%s loaded from weights file into %s: %s', source, name, shapes[1])

@@ -2,9 +2,12 @@
 
 from __future__ import absolute_import, division, print_function
 
+from collections import deque
 import json
 import logging
 import sys
+
+import numpy as np
 
 
 def setup_logging(name):
@@ -19,3 +22,16 @@ def log_json_stats(stats):
     texts = {key: '%.6f' % value if isinstance(value, float) else value for key, value in stats.items()}
     print('json_stats: %s' % json.dumps(texts, sort_keys=True))
     sys.stdout.flush()
+
+
+class SmoothedValue(object):
+    """The median of the last values."""
+
+    def __init__(self, window):
+        self.deque = deque(maxlen=window)
+
+    def AddValue(self, value):
+        self.deque.append(value)
+
+    def GetMedianValue(self):
+        return float(np.median(self.deque))

@@ -2,11 +2,9 @@
 
 from __future__ import absolute_import, division, print_function
 
-import datetime
 import logging
 import os
 import re
-import time
 
 from caffe2.python import workspace
 import cv2
@@ -16,9 +14,8 @@ from detectron.core.config import cfg, get_output_dir
 from detectron.datasets.json_dataset import JsonDataset
 from detectron.modeling import model_builder
 from detectron.utils import blob
-from detectron.utils.logging import log_json_stats
+from detectron.utils.training_stats import TrainingStats
 
-LOG_PERIOD = 20  # iterations
 logger = logging.getLogger(__name__)
 
 
@@ -66,20 +63,27 @@ def train_model():
         return {'final': final}
     model = model_builder.create(cfg.MODEL.TYPE, train=True)
     workspace.RunNetOnce(model.param_init_net)
+    if weights:
+        logger.info('========> Resuming from checkpoint %s at start iter %d', weights, start)
     if weights or cfg.TRAIN.WEIGHTS:
-        logger.info('Loading weights from %s', weights or cfg.TRAIN.WEIGHTS)
         blob.load_weights(weights or cfg.TRAIN.WEIGHTS, model)
     entries = [entry for name in cfg.TRAIN.DATASETS for entry in JsonDataset(name).get_roidb(gt=True)]
     _run(model, [entry for entry in entries if len(entry['boxes'])], start, folder)
-    blob.save_weights(final, model)
+    save(final, model)
     return {'final': final}
+
+
+def save(path, model):
+    logger.info('Saving parameters and momentum to %s', os.path.abspath(path))
+    blob.save_weights(path, model)
 
 
 def _run(model, roidb, start, folder):
     generator = np.random.RandomState(cfg.RNG_SEED)
     period = cfg.TRAIN.SNAPSHOT_ITERS // cfg.NUM_GPUS
-    began = time.time()
+    statistics = TrainingStats(('loss_cls', 'loss_bbox'))
     for iteration in range(start, cfg.SOLVER.MAX_ITER):
+        statistics.IterTic()
         rate = get_lr_at_iter(iteration)
         for name, value in zip(('data', 'labels', 'boxes'), minibatch(roidb, generator)):
             blob.feed(name, value)
@@ -87,14 +91,11 @@ def _run(model, roidb, start, folder):
         if iteration == start:
             workspace.CreateNet(model.net)
         workspace.RunNet(model.net)
-        losses = {name: float(blob.fetch(name)) for name in ('loss_cls', 'loss_bbox')}
-        each = (time.time() - began) / (iteration - start + 1)
-        if iteration % LOG_PERIOD == 0 or iteration == cfg.SOLVER.MAX_ITER - 1:
-            left = datetime.timedelta(seconds=int(each * (cfg.SOLVER.MAX_ITER - iteration)))
-            log_json_stats(dict(losses, loss=sum(losses.values()), iter=iteration, lr=float(rate), time=each,
-                                eta=str(left), mb_qsize=0, mem=0))
-        if np.isnan(sum(losses.values())):
+        statistics.IterToc()
+        statistics.UpdateIterStats()
+        statistics.LogIterStats(iteration, rate)
+        if (iteration + 1) % period == 0 and iteration > start:
+            save(os.path.join(folder, 'model_iter%d.pkl' % iteration), model)
+        if np.isnan(statistics.iter_total_loss):
             logger.critical('Loss is NaN')
             raise Exception('Loss is NaN')
-        if (iteration + 1) % period == 0 and iteration > start:
-            blob.save_weights(os.path.join(folder, 'model_iter%d.pkl' % iteration), model)

@@ -1,0 +1,206 @@
+#!/usr/bin/env python
+"""Detectron's tools train_net.py, test_net.py and infer_simple.py, unmodified, with datasets of your own and on the CPU.
+
+  . <prefix>/current/activate.sh
+  "$DETECTRON_TOOLS/train_net.py" --cfg config.yaml OUTPUT_DIR ~/log/first
+
+The links of those names start this program. It runs $DETECTRON/tools/<name> with the same arguments, in this process;
+what is meant for it stands in the environment:
+
+  DETECTRON_DATASETS=FILE    datasets that Detectron's dataset_catalog.py gets, in JSON:
+                             {"<name>": {"image_directory": "/...", "annotation_file": "/....json", "image_prefix": ""}}
+                             (or a file that has such an object as "datasets": checks/<server>/datasets.json)
+  DETECTRON_DEVICE=cpu       run without a GPU: slow, for a rehearsal
+  DETECTRON_LOG_PERIOD=N     a line of statistics every N iterations, of the median of the last N, instead of 20
+
+Testing on several GPUs starts the test_net.py beside the program that runs. That is this one, so those processes know
+the datasets as well. Datasets that a run needs are looked at before it starts: a name that is unknown, or for which
+there is no evaluator, would otherwise be told after days of training.
+"""
+
+from __future__ import absolute_import, division, print_function
+
+import io
+import json
+import os
+import runpy
+import sys
+
+TOOLS = ('train_net.py', 'test_net.py', 'infer_simple.py')
+REQUIRED, OPTIONAL = ('image_directory', 'annotation_file'), ('image_prefix', 'devkit_directory', 'raw_dir')
+
+
+class ToolError(Exception):
+    """What a person got wrong, and what to do about it."""
+
+
+# --- datasets ---
+
+
+def read_datasets(path):
+    """The datasets of a file: {name: {'image_directory': ..., 'annotation_file': ..., ...}}.
+
+    Raises ToolError where it is not such a file.
+    """
+    try:
+        with io.open(path, encoding='utf-8') as stream:
+            datasets = json.load(stream)
+    except EnvironmentError as error:
+        raise ToolError('The datasets file %s cannot be read: %s. DETECTRON_DATASETS names it.' % (path, error.strerror))
+    except ValueError as error:
+        raise ToolError('The datasets file %s is not JSON: %s.' % (path, error))
+    if isinstance(datasets, dict) and set(datasets) == {'datasets', 'reports'}:
+        datasets = datasets['datasets']
+    if not isinstance(datasets, dict):
+        raise ToolError('The datasets file %s holds no JSON object of datasets by name.' % path)
+    for name, entry in datasets.items():
+        if not isinstance(entry, dict):
+            raise ToolError('Dataset %s of %s is not an object.' % (name, path))
+        missing = [key for key in REQUIRED if not entry.get(key)]
+        unknown = sorted(set(entry) - set(REQUIRED + OPTIONAL))
+        if missing or unknown:
+            what = ' and '.join(['lacks %s' % ', '.join(missing)] * bool(missing) +
+                                ['has an unknown %s' % ', '.join(unknown)] * bool(unknown))
+            raise ToolError('Dataset %s of %s %s. A dataset has %s, and may have %s.'
+                            % (name, path, what, ' and '.join(REQUIRED), ', '.join(OPTIONAL)))
+    return datasets
+
+
+def catalog():
+    """Detectron's datasets by name: {'image_directory': ..., ...}, which may be changed in place."""
+    from detectron.datasets import dataset_catalog
+
+    # DATASETS until 2018-05; its keys have the same values.
+    return getattr(dataset_catalog, '_DATASETS', None) or dataset_catalog.DATASETS
+
+
+def register(datasets):
+    """Add datasets to Detectron's catalog; one of a known name takes its place."""
+    for name, entry in datasets.items():
+        # Detectron joins paths and compares names as str.
+        catalog()[str(name)] = dict((str(key), value.encode('utf-8')) for key, value in entry.items() if value)
+
+
+def registered_datasets():
+    """Register the datasets that DETECTRON_DATASETS names; returns them."""
+    path = os.environ.get('DETECTRON_DATASETS')
+    datasets = read_datasets(path) if path else {}
+    register(datasets)
+    return datasets
+
+
+def missing_dataset(name, own):
+    """Why a dataset cannot be used, and the remedy; '' when it can. `own` are the datasets that were registered."""
+    if name not in catalog():
+        file_name = os.environ.get('DETECTRON_DATASETS')
+        source = 'In %s: %s.' % (file_name, ', '.join(sorted(own)) or 'none') if file_name else \
+            'DETECTRON_DATASETS names no file of further ones.'
+        others = sorted(set(catalog()) - set(own))
+        return 'There is no dataset %s. %s Of Detectron itself: %s.' % (name, source, ', '.join(others))
+    for key, kind in zip(REQUIRED, ('folder', 'file')):
+        path = catalog()[name][key]
+        if not (os.path.isdir if kind == 'folder' else os.path.isfile)(path):
+            return 'Dataset %s: there is no %s %s (%s).' % (name, kind, path, key)
+    return ''
+
+
+def missing_evaluator(name, cfg):
+    """Why Detectron cannot evaluate on a dataset, and the remedy; '' when it can (or need not).
+
+    By the name alone: task_evaluation.py. After all training and testing it would say, for instance,
+    `NotImplementedError: No evaluator for dataset: things`.
+    """
+    if cfg.MODEL.get('RPN_ONLY'):
+        return ''
+    if cfg.MODEL.get('KEYPOINTS_ON') and not name.startswith('keypoints_coco_'):
+        return ('Detectron evaluates keypoints only on a dataset whose name begins with keypoints_coco_, and this one is '
+                '%s: give it such a name.' % name)
+    by_name = 'coco_' in name or 'cityscapes_' in name or name.startswith('voc_')
+    if not by_name and not cfg.TEST.get('FORCE_JSON_DATASET_EVAL'):
+        return ('Detectron has no evaluator for a dataset called %s: set TEST.FORCE_JSON_DATASET_EVAL to True, or give '
+                'it a name with coco_ in it.' % name)
+    return ''
+
+
+def check_datasets_of_run(tool, arguments, own):
+    """Have Detectron's own check of its options look at the datasets too."""
+    from detectron.core import config
+
+    check_options = config.assert_and_infer_cfg
+
+    def check(*positional, **named):
+        check_options(*positional, **named)
+        tests = tool == 'test_net.py' or '--skip-test' not in arguments
+        used = [('TRAIN.DATASETS', config.cfg.TRAIN.DATASETS)] * (tool == 'train_net.py')
+        used += [('TEST.DATASETS', config.cfg.TEST.DATASETS)] * tests
+        for option, names in used:
+            for name in [names] if isinstance(names, str) else names:
+                fault = missing_dataset(name, own)
+                if not fault and option == 'TEST.DATASETS':
+                    fault = missing_evaluator(name, config.cfg)
+                if fault:
+                    sys.exit('%s: %s' % (option, fault))
+
+    config.assert_and_infer_cfg = check
+
+
+# --- the process ---
+
+
+def use_device(device):
+    """Prepare for DETECTRON_DEVICE. Raises ToolError for one that is not known."""
+    if device not in ('', 'gpu', 'cpu'):
+        raise ToolError('DETECTRON_DEVICE is %r: it must be cpu or gpu.' % device)
+    if device == 'cpu':
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''  # somebody else may be at work on the GPUs
+        import cpu_operators
+        from detectron.utils import c2
+
+        cpu_operators.use_cpu()
+        # For the log of training. Caffe2 answers for CUDA and cuDNN only where it was built with them.
+        c2.get_nvidia_info = lambda: ('not asked: the CPU is used (DETECTRON_DEVICE)', 'not used', 'not used')
+
+
+def use_log_period(text):
+    """Set how often training prints statistics. Raises ToolError for what is not a number."""
+    if not text.isdigit() or int(text) < 1:
+        raise ToolError('DETECTRON_LOG_PERIOD is %r: it must be a number of iterations.' % text)
+    from detectron.utils import training_stats
+
+    begin, smoothed = training_stats.TrainingStats.__init__, training_stats.SmoothedValue
+
+    def begin_with_period(self, *positional, **named):
+        begin(self, *positional, **named)
+        self.LOG_PERIOD = int(text)
+
+    training_stats.TrainingStats.__init__ = begin_with_period
+    training_stats.SmoothedValue = lambda _: smoothed(int(text))
+
+
+def main():
+    tool = os.path.basename(sys.argv[0])
+    try:
+        if tool not in TOOLS:
+            raise ToolError('Start %s: links to this program.' % ', '.join(TOOLS))
+        if not os.environ.get('DETECTRON'):
+            raise ToolError('DETECTRON is not set. Activate the stack first: . <prefix>/current/activate.sh')
+        program = os.path.join(os.environ['DETECTRON'], 'tools', tool)
+        if not os.path.isfile(program):
+            raise ToolError('There is no %s: DETECTRON names the folder of Detectron.' % program)
+        # Detectron prints its statistics without a flush: in a file or a pipe they would show up late, or never.
+        sys.stdout = os.fdopen(sys.stdout.fileno(), 'w', 1)
+        import cv2  # noqa: F401  before Caffe2, as Detectron has it
+
+        use_device(os.environ.get('DETECTRON_DEVICE', ''))
+        if os.environ.get('DETECTRON_LOG_PERIOD'):
+            use_log_period(os.environ['DETECTRON_LOG_PERIOD'])
+        own = registered_datasets()
+        if tool != 'infer_simple.py':  # which only draws
+            check_datasets_of_run(tool, sys.argv[1:], own)
+    except ToolError as error:
+        sys.exit('%s: %s' % (tool, error))
+    runpy.run_path(program, run_name='__main__')
+
+
+if __name__ == '__main__':
+    main()
