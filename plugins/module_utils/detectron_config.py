@@ -69,6 +69,18 @@ OUTSIDE_SECTIONS = frozenset((
     "EXPECTED_RESULTS_ATOL", "EXPECTED_RESULTS_SIGMA_TOL", "EXPECTED_RESULTS_EMAIL", "DOWNLOAD_CACHE",
     "MEMONGER", "MEMONGER_SHARE_ACTIVATIONS",
 ))
+# Besides those of DEFAULTS, the options that are no whole numbers: Detectron refuses 1 where it has 0.5.
+FLOATS = frozenset((
+    "BBOX_XFORM_CLIP", "DEDUP_BOXES", "EPS", "EXPECTED_RESULTS_ATOL", "EXPECTED_RESULTS_RTOL",
+    "GROUP_NORM.EPSILON", "KRCNN.LOSS_WEIGHT", "MRCNN.THRESH_BINARIZE", "MRCNN.WEIGHT_LOSS_MASK",
+    "RETINANET.BBOX_REG_BETA", "RETINANET.BBOX_REG_WEIGHT", "RETINANET.INFERENCE_TH", "RETINANET.LOSS_ALPHA",
+    "RETINANET.LOSS_GAMMA", "RETINANET.NEGATIVE_OVERLAP", "RETINANET.POSITIVE_OVERLAP", "RETINANET.PRIOR_PROB",
+    "SOLVER.LOG_LR_CHANGE_THRESHOLD", "SOLVER.SCALE_MOMENTUM_THRESHOLD", "SOLVER.WEIGHT_DECAY_GN",
+    "TEST.BBOX_VOTE.SCORING_METHOD_BETA", "TEST.BBOX_VOTE.VOTE_TH", "TEST.NMS", "TEST.RPN_NMS_THRESH",
+    "TEST.SCORE_THRESH", "TEST.SOFT_NMS.SIGMA", "TRAIN.BBOX_THRESH", "TRAIN.BG_THRESH_HI", "TRAIN.BG_THRESH_LO",
+    "TRAIN.CROWD_FILTER_THRESH", "TRAIN.FG_FRACTION", "TRAIN.FG_THRESH", "TRAIN.RPN_FG_FRACTION",
+    "TRAIN.RPN_NEGATIVE_OVERLAP", "TRAIN.RPN_NMS_THRESH", "TRAIN.RPN_POSITIVE_OVERLAP", "VIS_TH",
+))
 # fmt: on
 
 # What each policy reads, besides GAMMA: the rates first, then the iterations.
@@ -408,7 +420,7 @@ def _chosen(config: Config, options: Mapping[str, Any]) -> Config:
         if not dot and key not in OUTSIDE_SECTIONS | config.keys():
             raise ConfigError(f"{key}: an option has the name of its section before it, as in SOLVER.BASE_LR.")
         value = decode(_python(given))
-        like = DEFAULTS.get(key, decode(_given(config, key)))
+        like = DEFAULTS.get(key, 0.0 if key in FLOATS else decode(_given(config, key)))
         chosen[str(key)] = value if like is None else _coerced(key, value, like)
     return chosen
 

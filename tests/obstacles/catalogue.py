@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "plugins/filter"))
+sys.path[:0] = [str(ROOT), str(ROOT / "plugins/filter")]
 
 import preflight  # noqa: E402  the findings, which the doctor shows too
+
+from tests.catalogue_pages import section  # noqa: E402
 
 FILE = ROOT / "files/obstacles.yml"
 PAGE = ROOT / "docs/obstacles.md"
@@ -69,21 +70,16 @@ def catalogue() -> list[Obstacle]:
 
 def page() -> str:
     """The text of docs/obstacles.md."""
-    return "\n".join([INTRODUCTION, *map(section, catalogue())])
+    return "\n".join([INTRODUCTION, *map(section_of, catalogue())])
 
 
-def section(obstacle: Obstacle) -> str:
+def section_of(obstacle: Obstacle) -> str:
     """An obstacle as a section of the page."""
     real = f"Simulated: {obstacle.simulated}" if obstacle.simulated else "The scene is real."
     shown = f"Shown as `{obstacle.finding}`. " if obstacle.finding else ""
     places = ", ".join(f"[{path}](../{path})" for path in obstacle.where)
-    paragraphs = [f"    {obstacle.error}", obstacle.cause, obstacle.remedy, f"{shown}Our part: {places}. {real}"]
-    return "\n\n".join([f"## {obstacle.title}", *map(wrapped, paragraphs)]) + "\n"
-
-
-def wrapped(text: str) -> str:
-    """A paragraph in lines of at most 120 characters; a block of code as it is."""
-    return text if text.startswith("    ") else textwrap.fill(text, 120, break_on_hyphens=False, break_long_words=False)
+    part = f"{shown}Our part: {places}. {real}"
+    return section(obstacle.title, f"    {obstacle.error}", obstacle.cause, obstacle.remedy, part)
 
 
 if __name__ == "__main__":

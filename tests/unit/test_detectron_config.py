@@ -255,6 +255,7 @@ def test_options_win_over_all_else_and_have_their_types() -> None:
         "SOLVER.MAX_ITER": 100,
         "TRAIN.SCALES": [600, 700],
         "TEST.NMS": 1,
+        "TRAIN.FG_THRESH": 1,
         "TEST.FORCE_JSON_DATASET_EVAL": "False",
         "TEST.BBOX_AUG.ENABLED": "True",
         "TRAIN.WEIGHTS": "",
@@ -263,7 +264,7 @@ def test_options_win_over_all_else_and_have_their_types() -> None:
     config = derive(MASK, 2, **OWN, options=options)
     assert config["SOLVER"]["MAX_ITER"] == 100
     assert config["TRAIN"]["SCALES"] == "(600, 700)"
-    assert repr(config["TEST"]["NMS"]) == "1.0"
+    assert repr(config["TEST"]["NMS"]) == repr(config["TRAIN"]["FG_THRESH"]) == "1.0"  # Detectron refuses 1
     assert config["TEST"]["FORCE_JSON_DATASET_EVAL"] is False
     assert config["TEST"]["BBOX_AUG"] == {"ENABLED": True}
     assert config["TRAIN"]["WEIGHTS"] == ""
