@@ -5,6 +5,7 @@ The process is a fork of this one, in which Ansible is imported already: twenty 
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -36,6 +37,7 @@ class Running:
             if user is not None:
                 # What it imports is loaded first: that login may be unable to read this Python.
                 runpy.run_path(str(MODULES / f"{name}.py"), run_name="imported")
+                importlib.import_module("ansible.template")  # for the result: Ansible loads its encoder late
                 os.setgroups([])
                 os.setgid(user)
                 os.setuid(user)

@@ -110,6 +110,12 @@ def test_variables_exist(page: str) -> None:
     known |= {path.stem for path in (ROOT / "playbooks").glob("*.yml")}
     known |= json.loads((ROOT / "standin/expect.json").read_text())["detectron"].keys()
     known |= {name for _rung, name in checks()}
+    # Detectron's names of datasets, which begin as role coco does, folders of COCO's, and names of one's own.
+    known |= set(
+        re.findall(r'^    "(coco_\w+)', (ROOT / "plugins/module_utils/coco_layout.py").read_text(), re.MULTILINE)
+    )
+    known |= {f"coco_{name}{year}" for name in ("train", "val", "test") for year in (2014, 2015, 2017)}
+    known |= {"coco_", "coco_cells_train", "coco_cells_val"}
     # A play's own keywords are evaluated before any role's variables are known.
     known |= set(re.findall(r"^  serial: ..\{ (\w+)", (ROOT / "playbooks/servers.yml").read_text(), re.MULTILINE))
     prefixes = tuple(f"{role}_" for role in ROLES)
