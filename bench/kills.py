@@ -149,7 +149,8 @@ def kill(lab: Lab, number: int, seconds: float, after_role: str) -> tuple[str, s
         if time.monotonic() > started + seconds:
             busy = lab.fleet.at_work(SERVER)
     if run.poll() is not None:
-        return "after its end", "nothing"
+        lab.fleet.kill_all(SERVER)
+        return "after its end", f"nothing (after {after_role})" if after_role else "nothing"
     moment, task = f"{time.monotonic() - started:.0f} s", last_task(log)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(run.pid, signal.SIGKILL)
