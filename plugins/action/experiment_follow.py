@@ -11,22 +11,12 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from ansible.module_utils.training_status import experiment_lines  # noqa: E402
 from ansible.plugins.action import ActionBase  # noqa: E402
 
 POLL = 2.0  # seconds between two looks at first; a run of days is looked at more seldom
 SELDOM = 20.0
 ENDED = ("finished", "failed", "stopped", "died", "")
-
-
-def _progress(experiment: dict[str, Any]) -> str:
-    """How far an experiment is, in a line; "" before its first numbers."""
-    stats, schedule = experiment["log"]["progress"], experiment["facts"].get("schedule", {})
-    if not stats:
-        return ""
-    return (
-        f"iteration {stats.get('iter')} of {schedule.get('SOLVER.MAX_ITER', '?')}, loss {stats.get('loss')}, "
-        f"learning rate {stats.get('lr')}, {stats.get('time')} s each, {stats.get('eta')} left"
-    )
 
 
 def _has_failed(experiment: dict[str, Any]) -> bool:
@@ -35,10 +25,12 @@ def _has_failed(experiment: dict[str, Any]) -> bool:
 
 def _why(failed: dict[str, dict[str, Any]]) -> str:
     """What the experiments that failed say, for a person."""
-    return "\n".join(
-        f"{name} has {experiment['state']['state']}. Its log ends: " + " | ".join(experiment["log"]["end"][-3:])
-        for name, experiment in failed.items()
-    )
+    lines = []
+    for name, experiment in failed.items():
+        lines += experiment_lines({name: experiment})
+        if not experiment["log"]["findings"]:
+            lines += [f"  log.txt: {end}" for end in experiment["log"]["end"][-5:]]
+    return "\n".join(lines)
 
 
 class ActionModule(ActionBase):
@@ -60,12 +52,13 @@ class ActionModule(ActionBase):
                 return result
             experiments = result["experiments"]
             for name, experiment in experiments.items():
-                line = _progress(experiment)
+                line = experiment["log"]["progress"] if experiment["state"]["state"] == "running" else ""
                 if line and line != shown.get(name):
                     shown[name] = line
                     self._display.display(f"[{server}] {name}: {line}")
             waiting = [name for name, experiment in experiments.items() if experiment["state"]["state"] not in ENDED]
-            begun = all(experiments[name]["log"]["progress"] for name in waiting)
+            begun = all(experiments[name]["log"]["state"]["last"] for name in waiting)
+            arguments["logs"] = {name: experiment["log"]["state"] for name, experiment in experiments.items()}
             elapsed = time.monotonic() - started
             if not waiting or (not to_the_end and (begun or elapsed >= seconds)):
                 failed = {name: experiments[name] for name in experiments if fail and _has_failed(experiments[name])}

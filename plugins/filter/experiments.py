@@ -16,6 +16,7 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "
 from ansible.module_utils import detectron_config as configs  # noqa: E402
 from ansible.module_utils.experiment_runs import refuse_unless_new_or_resumed  # noqa: E402
 from ansible.module_utils.stack_installs import StackError  # noqa: E402
+from ansible.module_utils.training_status import experiment_lines  # noqa: E402
 
 Experiment = dict[str, Any]
 
@@ -297,16 +298,6 @@ def _gpu_problems(gpus: int, ladder: Mapping[str, Any]) -> list[str]:
                 "with -e train_rehearsal=true, train there slowly with device: cpu, or take a server with a GPU."
             ]
     return []
-
-
-def experiment_lines(experiments: Mapping[str, Any]) -> list[str]:
-    """A line per experiment: what became of it and how far it is."""
-    return [line for name, experiment in experiments.items() for line in _lines(name, experiment)]
-
-
-def _lines(name: str, experiment: Mapping[str, Any]) -> list[str]:
-    state = experiment["state"]
-    return [f"{name}: {state['state'] or 'never started'}"]
 
 
 class FilterModule:

@@ -21,10 +21,10 @@ options:
       the name of a folder in C(work/), whose configs come first.
     type: dict
     default: {}
-  offsets:
+  logs:
     description: >-
-      Bytes of an experiment's log that are known already, by experiment: only what comes after is read, and
-      RV(experiments) tells of that part alone.
+      What is known of an experiment's log already, by experiment, as C(log.state) of an earlier look told it: only what
+      came after is read.
     type: dict
     default: {}
   signatures: {description: 'What is wrong, by how a log says it.', type: list, elements: dict, default: []}
@@ -50,17 +50,19 @@ free_bytes: {description: Free space at the prefix., type: int, returned: succes
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 import socket
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.experiment_runs import claims, folder_of, gpus, names, state_of
 from ansible.module_utils.stack_installs import RECEIPT, StackError, read_json
+from ansible.module_utils.training_log import findings, new_state, progress, read
 
-LOG_END = 65536  # bytes
+LOG_END = 4096  # bytes
+SHOWN = 300  # characters of a line
 
 
 def found_config(prefix: str, detectron: str, config: str, workspace: str) -> dict[str, str]:
@@ -81,20 +83,20 @@ def found_config(prefix: str, detectron: str, config: str, workspace: str) -> di
         return {"path": paths[0], "text": stream.read()}
 
 
-def log_of(folder: str) -> dict[str, Any]:
-    """progress (the last numbers that a run's log has; {} before the first), end (its last lines)."""
-    try:
-        with open(os.path.join(folder, "log.txt"), "rb") as stream:
+def log_of(
+    folder: str, became: dict[str, Any], signatures: list[dict[str, Any]], known: dict[str, Any]
+) -> dict[str, Any]:
+    """state (of training_log), progress (a line), findings, end (the last lines). No log is an empty one."""
+    path, state = os.path.join(folder, "log.txt"), {**new_state(), **known}
+    lines: list[str] = []
+    with contextlib.suppress(FileNotFoundError):
+        state = read(path, signatures, state, ended=became["state"] != "running")
+        with open(path, "rb") as stream:
             stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_END))
             lines = stream.read().decode(errors="replace").splitlines()
-    except FileNotFoundError:
-        return {"progress": {}, "end": []}
-    progress: dict[str, Any] = {}
-    for line in lines:
-        _before, mark, stats = line.partition("json_stats: ")
-        with contextlib.suppress(ValueError):
-            progress = json.loads(stats) if mark else progress
-    return {"progress": progress, "end": [line for line in lines if line.strip()][-15:]}
+    found = findings(state, signatures, time.time(), became)
+    end = [line[:SHOWN] for line in lines if line.strip()][-15:]
+    return {"state": state, "progress": progress(state, time.time()), "findings": found, "end": end}
 
 
 def text_of(path: str) -> str:
@@ -113,7 +115,7 @@ def main() -> None:
             "only": {"type": "list", "elements": "str", "default": []},
             "detectron": {"type": "path", "default": ""},
             "configs": {"type": "dict", "default": {}},
-            "offsets": {"type": "dict", "default": {}},
+            "logs": {"type": "dict", "default": {}},
             "signatures": {"type": "list", "elements": "dict", "default": []},
             "server": {"type": "str", "default": ""},
         },
@@ -129,7 +131,7 @@ def main() -> None:
             experiments[name] = {
                 "state": state,
                 "folder": folder,
-                "log": log_of(folder),
+                "log": log_of(folder, state, given["signatures"], given["logs"].get(name, {})),
                 "facts": read_json(os.path.join(folder, "experiment.json")),
             }
             wanted = given["configs"].get(name)
