@@ -9,7 +9,9 @@ what is meant for it stands in the environment:
 
   DETECTRON_DATASETS=FILE    datasets that Detectron's dataset_catalog.py gets, in JSON:
                              {"<name>": {"image_directory": "/...", "annotation_file": "/....json", "image_prefix": ""}}
-                             (or a file that has such an object as "datasets": checks/<server>/datasets.json)
+                             (or a file that has such an object as "datasets"). By default
+                             <prefix>/checks/<server>/datasets.json, which role coco writes, where it is there; empty
+                             is none.
   DETECTRON_DEVICE=cpu       run without a GPU: slow, for a rehearsal
   DETECTRON_LOG_PERIOD=N     a line of statistics every N iterations, of the median of the last N, instead of 20
 
@@ -24,6 +26,7 @@ import io
 import json
 import os
 import runpy
+import socket
 import sys
 
 TOOLS = ('train_net.py', 'test_net.py', 'infer_simple.py')
@@ -49,7 +52,7 @@ def read_datasets(path):
         raise ToolError('The datasets file %s cannot be read: %s. DETECTRON_DATASETS names it.' % (path, error.strerror))
     except ValueError as error:
         raise ToolError('The datasets file %s is not JSON: %s.' % (path, error))
-    if isinstance(datasets, dict) and set(datasets) == {'datasets', 'reports'}:
+    if isinstance(datasets, dict) and {'datasets', 'reports'}.issubset(datasets):
         datasets = datasets['datasets']
     if not isinstance(datasets, dict):
         raise ToolError('The datasets file %s holds no JSON object of datasets by name.' % path)
@@ -81,9 +84,20 @@ def register(datasets):
         catalog()[str(name)] = dict((str(key), value.encode('utf-8')) for key, value in entry.items() if value)
 
 
+def datasets_file():
+    """The file of datasets that is meant; '' when there is none."""
+    given = os.environ.get('DETECTRON_DATASETS')
+    if given is not None:
+        return given
+    # This file lies in <prefix>/generations/<n>/tools/.
+    prefix = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__)))))
+    path = os.path.join(prefix, 'checks', socket.gethostname(), 'datasets.json')
+    return path if os.path.isfile(path) else ''
+
+
 def registered_datasets():
-    """Register the datasets that DETECTRON_DATASETS names; returns them."""
-    path = os.environ.get('DETECTRON_DATASETS')
+    """Register the datasets of that file; returns them."""
+    path = datasets_file()
     datasets = read_datasets(path) if path else {}
     register(datasets)
     return datasets
@@ -92,7 +106,7 @@ def registered_datasets():
 def missing_dataset(name, own):
     """Why a dataset cannot be used, and the remedy; '' when it can. `own` are the datasets that were registered."""
     if name not in catalog():
-        file_name = os.environ.get('DETECTRON_DATASETS')
+        file_name = datasets_file()
         source = 'In %s: %s.' % (file_name, ', '.join(sorted(own)) or 'none') if file_name else \
             'DETECTRON_DATASETS names no file of further ones.'
         others = sorted(set(catalog()) - set(own))

@@ -126,7 +126,10 @@ class Checker:
             "seconds": round(time.monotonic() - began, 1),
             "key": key(self.source, folders[:FOLDERS]),
             "findings": self.findings.result(
-                name=self.source.name, images=self.source.images, annotations=self.source.annotations
+                published=not self.source.own,
+                name=self.source.name,
+                images=self.source.images,
+                annotations=self.source.annotations,
             ),
         }
         return Checked(report, files)
@@ -187,10 +190,12 @@ class Checker:
         except KeyError as error:
             self.findings.add("annotation_fields", f"annotation {annotation.get('id', '?')} has no {error.args[0]}")
             return
-        if not (isinstance(image, (int, str)) and isinstance(category, (int, str)) and crowd in (0, 1)):
+        sound = isinstance(image, (int, str)) and isinstance(category, (int, str)) and crowd in (0, 1)
+        if not sound or not isinstance(area, (int, float)) or not isfinite(area):
             self.findings.add(
                 "annotation_fields",
-                f"annotation {ident} has image_id {image!r}, category_id {category!r}, iscrowd {crowd!r}",
+                f"annotation {ident} has image_id {image!r:.40}, category_id {category!r:.40}, iscrowd {crowd!r:.40}, "
+                f"area {area!r:.40}",
             )
             return
         if type(ident) is not int or not ident:
@@ -212,13 +217,9 @@ class Checker:
         if not usable:
             self.findings.add("box_numbers", f"annotation {ident} has {box!r:.80}")
             return
-        try:
-            some = isfinite(area) and area > 0
-        except (TypeError, OverflowError):
-            some = False
-        if not some:
-            self.findings.add("area_empty", f"annotation {ident} has {area!r:.40}")
-        place = (ident, image, x, y, width, height, some, rle_size)
+        if area <= 0:
+            self.findings.add("area_empty", f"annotation {ident} has {area}")
+        place = (ident, image, x, y, width, height, area > 0, rle_size)
         if self.sizes:
             self.place(*place)
         else:
@@ -384,8 +385,12 @@ class Checker:
         except OSError as error:
             self.findings.add("images_folder", f"{self.source.images}: {error.strerror}")
             return {}
+        if not self.source.images.isascii():
+            self.findings.add("image_ascii", self.source.images)
         seen: set[str] = set()
         for name in names:
+            if not name.isascii():
+                self.findings.add("image_ascii", name)
             if name in seen:
                 self.findings.add("image_file_twice", name)
             seen.add(name)

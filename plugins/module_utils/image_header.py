@@ -38,19 +38,27 @@ def read_header(path: str) -> Header | None:
     """The header of an image; None where the file is no image that OpenCV reads. Raises OSError."""
     with open(path, "rb") as stream:
         start = stream.read(26)
-        stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, stream.tell() - 64))
-        end = stream.read()
         if start.startswith(b"\x89PNG\r\n\x1a\n") and start[12:16] == b"IHDR" and len(start) >= 24:
             width, height = struct.unpack(">II", start[16:24])
-            return Header(width, height, 1, b"IEND" in end)
+            return Header(width, height, 1, _ends_with(stream, b"IEND"))
         if start.startswith(b"\xff\xd8\xff"):
             stream.seek(2)
-            return _jpeg(stream, b"\xff\xd9" in end)
+            return _jpeg(stream)
     return Header(0, 0, 1, True) if start.startswith(OTHER_KINDS) else None
 
 
-def _jpeg(stream: BinaryIO, whole: bool) -> Header | None:
+def _ends_with(stream: BinaryIO, mark: bytes) -> bool:
+    """Whether the last mebibyte of what is left holds the mark of an end: cameras write data of their own behind it."""
+    here = stream.tell()
+    left = stream.seek(0, os.SEEK_END) - here
+    for size in (64, 1 << 20):
+        stream.seek(here + max(0, left - size))
+        if mark in stream.read():
+            return True
+    return False
+
+
+def _jpeg(stream: BinaryIO) -> Header | None:
     orientation = 1
     while (marker := stream.read(2)) and marker[0] == 0xFF and len(marker) == 2:
         kind = marker[1]
@@ -62,6 +70,8 @@ def _jpeg(stream: BinaryIO, whole: bool) -> Header | None:
                 return None
             if kind in FRAMES:
                 height, width = struct.unpack(">HH", stream.read(5)[1:].ljust(4, b"\0"))
+                # Behind the frame, the mark means the end and no thumbnail's.
+                whole = _ends_with(stream, b"\xff\xd9")
                 return Header(width, height, orientation, whole) if width and height else None
             body = stream.read(length) if kind == 0xE1 else b""
             stream.seek(length - len(body), os.SEEK_CUR)

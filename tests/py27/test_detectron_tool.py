@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 from pathlib import Path
 from types import ModuleType
 
@@ -24,13 +25,28 @@ def tool() -> ModuleType:
 
 @pytest.mark.parametrize(
     "document",
-    [{"things": ENTRY}, {"things": ENTRY | {"image_prefix": ""}}, {"datasets": {"things": ENTRY}, "reports": {}}],
+    [{"things": ENTRY}, {"things": ENTRY | {"image_prefix": ""}}, {"datasets": {"things": ENTRY}, "reports": {}, "path": {}}],
 )
 def test_a_runs_datasets_and_those_found_on_a_server_are_taken(
     tool: ModuleType, tmp_path: Path, document: dict[str, object]
 ) -> None:
     (tmp_path / "d.json").write_text(json.dumps(document))
     assert tool.read_datasets(str(tmp_path / "d.json"))["things"]["image_directory"] == "/data/images"
+
+
+def test_without_a_file_named_those_found_on_this_server_are_taken(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tool, "__file__", str(tmp_path / "generations/1/tools/detectron_tool.py"))
+    monkeypatch.delenv("DETECTRON_DATASETS", raising=False)
+    found = tmp_path / "checks" / socket.gethostname() / "datasets.json"
+    assert tool.datasets_file() == ""
+    found.parent.mkdir(parents=True)
+    found.write_text("{}")
+    assert tool.datasets_file() == str(found)
+    for named in ("", "/mine.json"):
+        monkeypatch.setenv("DETECTRON_DATASETS", named)
+        assert tool.datasets_file() == named
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import tiny_coco
 from ansible.module_utils.coco_check import Checker, rle_runs
 from ansible.module_utils.coco_datasets import check_all, listed, usable
-from ansible.module_utils.coco_findings import CATALOGUE, SHOWN
+from ansible.module_utils.coco_findings import BY_ID, CATALOGUE, PUBLISHED, SHOWN
 from ansible.module_utils.coco_layout import Source
 from run_module import Running
 
@@ -140,6 +140,13 @@ def several(*changes: Change) -> Change:
     return change
 
 
+def move_to(name: str) -> Change:
+    def change(dataset: Dataset) -> None:
+        dataset.images = dataset.images.rename(dataset.folder / name)
+
+    return change
+
+
 def lose_file(dataset: Dataset) -> None:
     dataset.written = False
     dataset.file.unlink()
@@ -208,6 +215,12 @@ CASES: list[tuple[str, Change, str]] = [
     ("image_size", of("images", width=160, height=200), "train_000001.png is 200 x 160, not 160 x 200"),
     ("image_size", first_image(lambda path: path.write_bytes(jpeg(400, 320))), "is 400 x 320, not 200 x 160"),
     ("image_rotated", first_image(lambda path: path.write_bytes(jpeg(200, 160, 6))), "is 160 x 200, not 200 x 160"),
+    (
+        "image_ascii",
+        several(every_image(lambda name: f"gr\u00f6\u00dfe_{name}"), attribute(prefix="gr\u00f6\u00dfe_")),
+        "gr\u00f6\u00dfe_train_000001.png",
+    ),
+    ("image_ascii", move_to("B\u00fccher"), "B\u00fccher"),
     ("image_kind", first_image(lambda path: path.write_text("<html>")), "train_000001.png"),
     ("image_kind", first_image(lambda path: path.write_bytes(b"\xff\xd8\xff\xd9")), "train_000001.png"),
     ("image_cut", first_image(lambda path: path.write_bytes(path.read_bytes()[:-8])), "train_000001.png"),
@@ -225,6 +238,8 @@ CASES: list[tuple[str, Change, str]] = [
     ],
     ("annotation_fields", annotation(iscrowd="no"), "iscrowd 'no'"),
     ("annotation_fields", annotation(image_id=[1]), "image_id [1]"),
+    ("annotation_fields", annotation(area="big"), "area 'big'"),
+    ("annotation_fields", annotation(area=float("nan")), "area nan"),
     ("annotation_id_twice", annotation(id=2), "2"),
     ("annotation_id", annotation(id=0), "0"),
     ("annotation_id", annotation(id="one"), "'one'"),
@@ -241,7 +256,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("box_outside", annotation(bbox=[300, 10, 20, 20]), "[300, 10, 20, 20] in an image of 200 x 160"),
     ("box_beyond", annotation(bbox=HALF_OUT), f"{HALF_OUT} in an image of 200 x 160"),
     ("area_empty", annotation(area=0), "annotation 1 has 0"),
-    ("area_empty", annotation(area="big"), "annotation 1 has 'big'"),
+    ("area_empty", annotation(area=-1.5), "annotation 1 has -1.5"),
     ("mask_shape", annotation(segmentation=[1, 2, 3, 4, 5, 6]), "annotation 1 has [1, 2, 3, 4, 5, 6]"),
     ("mask_shape", annotation(segmentation=[[[1, 2], [3, 4], [5, 6]]]), "[[[1, 2], [3, 4], [5, 6]]]"),
     ("mask_shape", annotation(segmentation=[[1, 2, 3, 4, 5, float("inf")]]), "inf"),
@@ -299,6 +314,7 @@ def test_what_is_wrong_is_found_and_named(check: str, change: Change, named: str
     change(dataset)
     found = dataset.findings()
     assert check in found
+    assert found[check]["severity"] == BY_ID[check].severity
     assert named in found[check]["what"]
     assert found.keys() <= {check} | BESIDE.get(check, set())
 
@@ -333,6 +349,7 @@ def test_what_may_not_be_read_is_found(check: str, what: str) -> None:
         several(every_image(lambda name: f"COCO_{name}"), attribute(prefix="COCO_")),
         several(every_image(lambda name: f"sub/{name}"), every_name(lambda name: f"sub/{name}")),
         first_image(lambda path: path.write_bytes(jpeg(200, 160))),
+        first_image(lambda path: path.write_bytes(jpeg(200, 160) + bytes(100_000))),  # a camera's own data behind it
         first_image(lambda path: path.write_bytes(jpeg(160, 200, 8))),  # annotated as OpenCV turns it
         first_image(lambda path: path.write_bytes(b"BM" + bytes(60))),
         several(of("images", id="a"), *[of("annotations", place, image_id="a") for place in (0, 1)]),
@@ -502,6 +519,20 @@ def test_what_is_wrong_with_the_folder_is_found_and_named(check: str, named: str
             (tmp_path / "val2014").rename(tmp_path / "elsewhere")
     _, findings = looked_up(path)
     assert named in findings[check]["what"]
+
+
+def test_what_coco_itself_published_worries_nobody(tmp_path: Path) -> None:
+    make_coco(tmp_path, "{0}", "annotations", ("train2014",))
+    file = tmp_path / "annotations/instances_train2014.json"
+    data = json.loads(file.read_text())
+    data["annotations"][0]["bbox"][2] = 0
+    file.write_text(json.dumps(data))
+    found, findings = looked_up(tmp_path)
+    assert "coco_2014_train" in found
+    assert findings["box_empty"]["severity"] == "info"
+    own = entry("coco_my_train", found["coco_2014_train"] | {})
+    assert looked_up(None, own)[1]["box_empty"]["severity"] == "warn"
+    assert BY_ID.keys() > PUBLISHED
 
 
 # --- Side by side -----------------------------------------------------------------------------------------------------
