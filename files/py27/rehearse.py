@@ -416,9 +416,9 @@ def write_calm_weights(path):
 
 
 def judge_weights(path, lines, verdict):
-    """How much of the file the network took, by what Detectron logged of it."""
+    """How much of the file the network took, by what Detectron logged of it; true if all that it has."""
     if not path:
-        return
+        return False
     for line in lines:
         match = re.search(r'Workspace blob .* does not match weights file shape .*', line)
         if match:
@@ -429,9 +429,11 @@ def judge_weights(path, lines, verdict):
     missing = re.findall(r'^INFO \S+ *\d+: (\S+) not found$', '\n'.join(lines), re.M)
     if loaded:
         rest = 'all of them' if not missing else 'the other %d (%s, ...) begin at random' % (len(missing), missing[0])
-        return verdict.passed('weights', '%s: %d of %d blobs of the network, %s'
-                              % (path, len(loaded), len(loaded) + len(missing), rest))
-    return verdict.failed('weights', '%s holds no blob of this network' % path, 'name weights of its backbone')
+        verdict.passed('weights', '%s: %d of %d blobs of the network, %s'
+                       % (path, len(loaded), len(loaded) + len(missing), rest))
+    else:
+        verdict.failed('weights', '%s holds no blob of this network' % path, 'name weights of its backbone')
+    return bool(loaded and not missing)
 
 
 # --- running Detectron ---
@@ -513,8 +515,9 @@ def judge_training(run, title, rate, verdict):
         raise Stop()
 
 
-def judge_losses(statistics, rate, why, weights, verdict):
-    """Whether the loss falls: medians of the first and last third of what was logged."""
+def judge_losses(statistics, rate, why, trained, verdict):
+    """Whether the loss falls: medians of the first and last third of what was logged. Of a network that is `trained`,
+    nothing of which begins at random, it need not, but it must not double."""
     losses = [loss for _, loss in sorted(dict((one['iter'], one['loss']) for one in statistics).items())]
     verdict.passed('finite', 'throughout, at a rate of %g (%s)' % (rate, why))
     third = max(1, len(losses) // 3)
@@ -522,10 +525,11 @@ def judge_losses(statistics, rate, why, weights, verdict):
     reason = 'from %.4g to %.4g' % (first, last)
     if last < first:
         return verdict.passed('falling', reason)
-    return verdict.failed(
-        'falling', '%s, at a rate of %g' % (reason, rate),
-        'another --rate, or more --iterations, may show it falling' if not weights else
-        'look at SOLVER.BASE_LR, and whether the annotations belong to the images')
+    if trained and last < 2 * first:
+        return verdict.not_applicable('falling', '%s: all of the network was trained before' % reason)
+    return verdict.failed('falling', '%s, at a rate of %g' % (reason, rate),
+                          'look at SOLVER.BASE_LR, and whether the annotations belong to the images; '
+                          'more --iterations say more')
 
 
 def median(values):
@@ -612,7 +616,7 @@ def rehearse(options, verdict, figures):
     say('Training: %d iterations on the CPU, at a rate of %g (%s)' % (options.iterations, rate, why))
     saved = options.iterations // 2
     first = run('train_net.py', 'train.log', '--skip-test').follow('training', lambda one: one['iter'] > saved)
-    judge_weights(weights, first.lines, verdict)
+    trained = judge_weights(weights, first.lines, verdict)
     judge_training(first, 'training', rate, verdict)
     models = os.path.join(folder, 'train', ':'.join(trains), model.TYPE)
     checkpoint = os.path.join(models, 'model_iter%d.pkl' % saved)
@@ -629,7 +633,7 @@ def rehearse(options, verdict, figures):
                    checkpoint_bytes=size, seconds_per_iteration=second.statistics[-1]['time'],
                    seconds={'training': first.seconds, 'resumed': second.seconds})
     verdict.passed('training', '%d iterations, %.2g s each' % (options.iterations, figures['seconds_per_iteration']))
-    judge_losses(statistics, rate, why, weights, verdict)
+    judge_losses(statistics, rate, why, trained, verdict)
     verdict.passed('checkpoint', '%s, %s' % (os.path.basename(checkpoint), megabytes(size)))
     judge_resume(second, saved + 1, os.path.join(models, 'model_final.pkl'), verdict)
     if not tests:

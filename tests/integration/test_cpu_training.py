@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 import subprocess
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -14,17 +14,16 @@ from tiny_coco import make
 
 from tests.integration.site_run import ROOT, FirstRun, Site
 
-PROGRAMS = ROOT / "tests/py27/programs"
 BASELINE = "$DETECTRON/configs/12_2017_baselines/e2e_mask_rcnn_R-50-FPN_1x.yaml"
 
 
-def run_program(site: Site, name: str) -> str:
-    """What a program of tests/py27/programs prints in the activated environment, with the tools on its path."""
-    program = (PROGRAMS / name).read_text()
+def run_program(site: Site, program: Path) -> str:
+    """What a program of the repository prints in the activated environment, with the tools on its path."""
     return site.shell(f""". {site.prefix}/current/activate.sh
-PYTHONPATH=$DETECTRON_GENERATION/tools:$PYTHONPATH python - <<'PROGRAM' 2>&1 || :
-{program}
-PROGRAM""")
+PYTHONPATH=$DETECTRON_TOOLS:$PYTHONPATH python - <<'PROGRAM' 2>&1 || echo "exit status $?"
+{program.read_text()}
+PROGRAM
+""")
 
 
 def run_tool(site: Site, command: str, **environment: str) -> tuple[int, str]:
@@ -73,9 +72,16 @@ def train(*options: str) -> str:
 
 
 def test_every_cpu_operator_gives_its_formulas_numbers_and_slopes(first_run: FirstRun) -> None:
-    said = run_program(first_run.site, "operators.py")
+    said = run_program(first_run.site, ROOT / "tests/py27/programs/operators.py")
     ran = re.search(r"\nRan (\d+) tests in [\d.]+s\n\nOK\n\Z", said)
     assert ran and int(ran[1]) >= 30, said
+
+
+def test_the_comparison_with_a_gpu_says_where_there_is_none(first_run: FirstRun) -> None:
+    said = run_program(first_run.site, ROOT / "bench/operators_gpu.py")
+    assert said.endswith(
+        "operators_gpu.py: there is no GPU 0 here: Caffe2 sees 0. Nothing was compared.\nexit status 2\n"
+    )
 
 
 def test_own_datasets_are_trained_on_and_evaluated_without_a_gpu_or_a_change_to_the_install(things: Site) -> None:
@@ -164,28 +170,40 @@ def statuses(verdict: Any) -> dict[str, str]:
 
 
 def test_a_rehearsal_trains_is_killed_resumes_and_evaluates(things: Site) -> None:
-    files = f"cd {folder(things)} && find . -type f -not -path './runs/*' -not -path './out/*' | sort"
+    files = f"cd {folder(things)} && find . -type f -not -path './runs/*' -not -path './out*' | sort"
     before = things.shell(files)
-    weights = f"{folder(things)}/out/train/things_train/generalized_rcnn/model_final.pkl"  # of the training above
-    status, verdict, said = rehearse(things, "good", changes={"TRAIN.WEIGHTS": weights})
+    status, verdict, said = rehearse(things, "good", "--iterations 48", changes={})
     assert status == 0, said
     assert verdict["status"] == "passed"
-    assert statuses(verdict) == dict.fromkeys(statuses(verdict), "passed") | {"schedule": "not_applicable"}
+    unknown = dict.fromkeys(["weights", "schedule"], "not_applicable")
+    assert statuses(verdict) == dict.fromkeys(statuses(verdict), "passed") | unknown
     assert verdict["stand_in"].startswith("This is a stand-in for Detectron")
     losses = verdict["figures"]["losses"]
-    assert [iteration for iteration, _ in losses] == [0, 4, 8, 12, 16, 16, 20, 23]
+    assert [iteration for iteration, _ in losses] == [0, 8, 16, 24, 32, 32, 40, 47]
     assert losses[-1][1] < losses[0][1]
     assert set(verdict["figures"]["results"]["things_val"]["box"]) == {"AP", "AP50", "AP75", "APs", "APm", "APl"}
-    assert ["SOLVER.MAX_ITER", 360000, 24] in verdict["figures"]["changes"]
+    assert ["SOLVER.MAX_ITER", 360000, 48] in verdict["figures"]["changes"]
     reasons = {rung["rung"]: rung["reason"] for rung in verdict["rungs"]}
     assert reasons["dataset"] == "things_train: 8 of 8 images; things_val: 8 of 8 images"
-    assert reasons["weights"] == f"{weights}: 8 of 8 blobs of the network, all of them"
     assert "0.00125 (the configuration's 0.005 for 4 images, scaled to one)" in reasons["finite"]
-    assert reasons["resume"] == "from iteration 13, after SIGKILL, to the final model"
-    assert re.search(r"^  resumed: iteration 23, loss [\d.]+, rate 0\.00", said, re.M)
+    assert reasons["resume"] == "from iteration 25, after SIGKILL, to the final model"
+    assert re.search(r"^  resumed: iteration 47, loss [\d.]+, rate 0\.00", said, re.M)
     assert "REHEARSAL of " in said and "  falling     passed  from " in said
     assert things.shell(files) == before
     assert things.shell(f"find {folder(things)}/runs -name 'model*.pkl'") == ""
+
+
+def test_weights_that_are_given_are_loaded_in_the_rehearsal(things: Site) -> None:
+    weights = f"{folder(things)}/trained.pkl"
+    final = "$THINGS/out-of-weights/train/things_train/generalized_rcnn/model_final.pkl"
+    on_cpu = {"DETECTRON_DATASETS": "$THINGS/datasets.json", "DETECTRON_DEVICE": "cpu"}
+    only_train = train("OUTPUT_DIR", "$THINGS/out-of-weights").replace(" --cfg", " --skip-test --cfg")
+    status, said = run_tool(things, f"{only_train} && mv {final} {weights}", **on_cpu)
+    assert status == 0, said
+    status, verdict, said = rehearse(things, "weights", "--iterations 6", changes={"TRAIN.WEIGHTS": weights})
+    (found,) = [rung for rung in verdict["rungs"] if rung["rung"] == "weights"]
+    assert found["status"] == "passed", said
+    assert found["reason"] == f"{weights}: 8 of 8 blobs of the network, all of them"
 
 
 @pytest.mark.parametrize(

@@ -173,18 +173,23 @@ def test_the_schedule_is_judged_by_its_numbers_and_by_who_derived_it(
 
 
 @pytest.mark.parametrize(
-    ("losses", "status"),
+    ("losses", "trained", "status"),
     [
-        ([3, 2, 2, 1, 1, 1], "passed"),
-        ([3, 2, 2, 9, 1, 1], "passed"),  # one that is high in the middle
-        ([1, 1, 2, 2, 3, 3], "failed"),
-        ([2, 2, 2, 2, 2, 2], "failed"),
+        ([3, 2, 2, 1, 1, 1], False, "passed"),
+        ([3, 2, 2, 9, 1, 1], False, "passed"),  # one that is high in the middle
+        ([1, 1, 2, 2, 3, 3], False, "failed"),
+        ([2, 2, 2, 2, 2, 2], False, "failed"),
+        ([2, 2, 2, 2, 3, 3], True, "not_applicable"),
+        ([2, 2, 2, 2, 4, 4], True, "failed"),
     ],
 )
-def test_the_loss_falls_from_the_first_to_the_last_third(rehearse: ModuleType, losses: list[int], status: str) -> None:
+def test_the_loss_falls_from_the_first_to_the_last_third(
+    rehearse: ModuleType, losses: list[int], trained: bool, status: str
+) -> None:
     verdict = rehearse.Verdict()
     statistics = [{"iter": number, "loss": loss} for number, loss in enumerate(losses)]
-    rehearse.judge_losses([{"iter": 5, "loss": 99}, *statistics], 0.001, "why", "", verdict)  # what was run again counts
+    repeated = [{"iter": 5, "loss": 99}, *statistics]  # before and after the kill: the second counts
+    rehearse.judge_losses(repeated, 0.001, "why", trained, verdict)
     assert rung_of(verdict, "falling")["status"] == status
     assert rung_of(verdict, "finite")["status"] == "passed"
 
@@ -225,7 +230,7 @@ def test_weights_are_judged_by_what_the_network_took(
 ) -> None:
     verdict = rehearse.Verdict()
     try:
-        rehearse.judge_weights("/w.pkl", lines, verdict)
+        assert rehearse.judge_weights("/w.pkl", lines, verdict) == ("all of them" in words)
     except rehearse.Stop:
         assert MISMATCH in lines
     assert rung_of(verdict, "weights")["status"] == status
