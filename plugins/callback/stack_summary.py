@@ -139,7 +139,8 @@ class CallbackModule(CallbackBase):
         if ignore_errors:  # Ansible's name for a play's own decision; no play of this project ignores an error
             return
         row, values = self._row(result.host.get_name()), result.result
-        if result.task.action == "install_failed" and row.failed:  # the end of a build whose task has said why
+        # The end of a build whose task has said why.
+        if result.task.action in ("install_failed", "workspace") and row.failed:
             row.why += "" if values.get("full") is False else f" {cause(values)}"
             return
         row.failed, row.why = "FAILED", f"{cause(values)} [{result.task.get_name()}]"

@@ -182,6 +182,18 @@ def users(usages: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def workspaces(prefix: str) -> dict[str, str]:
+    """Generations that people's own copies of Detectron were built with and go on with, and which:
+    {"generations/3": "workspace alice goes on with it"}."""
+    found = {}
+    folder, own = os.path.join(prefix, "work"), os.path.realpath(os.path.join(prefix, "generations"))
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        generation = str(read_json(os.path.join(folder, name, "workspace.json")).get("generation", ""))
+        if os.path.realpath(os.path.dirname(generation)) == own:
+            found[f"generations/{os.path.basename(generation)}"] = f"workspace {name} goes on with it"
+    return found
+
+
 def choose(found: list[dict[str, Any]], current: int, wanted: int) -> dict[str, Any]:
     """The generation to go back to: number `wanted`, or (0) the newest before number `current`.
 

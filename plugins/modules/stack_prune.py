@@ -7,8 +7,9 @@ DOCUMENTATION = r"""
 module: stack_prune
 short_description: Remove what no kept generation and no running process uses
 description:
-  - Keeps the current generation, the newest O(keep) others that are whole, those that a process uses, and the installs
-    of all of these; removes other generations, other installs, downloads, and what killed runs left.
+  - Keeps the current generation, the newest O(keep) others that are whole, those that a process uses or a workspace was
+    built with, and the installs of all of these; removes other generations, other installs, downloads, and what killed
+    runs left.
   - What a run that is under way may have made a moment ago is kept, too.
   - Where servers share the prefix, the first of O(usages) does it, and all that ever used it must have been asked.
 options:
@@ -37,7 +38,15 @@ from typing import Any
 
 from ansible.module_utils import stack_lease
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.stack_generations import builders, current_number, generations, sharing, unasked, users
+from ansible.module_utils.stack_generations import (
+    builders,
+    current_number,
+    generations,
+    sharing,
+    unasked,
+    users,
+    workspaces,
+)
 from ansible.module_utils.stack_installs import RECEIPT, StackError, remove_tree
 from ansible.module_utils.stack_temporary import leftovers, new_temporary
 
@@ -210,7 +219,11 @@ def main() -> None:
                 f"remove its folder in {prefix}/checks."
             )
         unneeded, kept = plan(
-            prefix, given["keep"], users(usages), given["downloads"], {usage["python"] for usage in usages}
+            prefix,
+            given["keep"],
+            {**workspaces(prefix), **users(usages)},
+            given["downloads"],
+            {usage["python"] for usage in usages},
         )
         sizes = disk_bytes(prefix, unneeded)
         for path in unneeded if not module.check_mode else []:

@@ -41,6 +41,7 @@ from ansible.module_utils.stack_generations import builders, sharing, unasked
 from ansible.module_utils.stack_installs import MARKER, StackError, check_owner, owner_of, read_json, remove_tree
 
 OURS = ("opt", "generations", "current", "checks", "var")
+PEOPLES = ("work", "runs")  # a folder for each thing that somebody made
 ORDER = ("current", "generations")  # first, so that nobody activates what is half gone
 
 
@@ -60,14 +61,17 @@ def obstacles(prefix: str, usages: list[dict[str, Any]]) -> list[str]:
 
 
 def foreign(prefix: str) -> list[str]:
-    """Names in the prefix that installing did not make; empty folders do not count."""
-    return sorted(
-        name
-        for name in os.listdir(prefix)
-        if name not in OURS
-        and not name.startswith(MARKER)
-        and (os.path.islink(path := os.path.join(prefix, name)) or not os.path.isdir(path) or os.listdir(path))
-    )
+    """What in the prefix installing did not make, workspaces and runs by name; empty folders do not count."""
+    found = []
+    for name in sorted(os.listdir(prefix)):
+        path = os.path.join(prefix, name)
+        if name in OURS or name.startswith(MARKER):
+            continue
+        if os.path.islink(path) or not os.path.isdir(path):
+            found.append(name)
+        elif inside := sorted(os.listdir(path)):
+            found += [f"{name}/{part}" for part in inside] if name in PEOPLES else [name]
+    return found
 
 
 def check(prefix: str, usages: list[dict[str, Any]], running: bool, results: bool) -> None:
@@ -81,8 +85,9 @@ def check(prefix: str, usages: list[dict[str, Any]], running: bool, results: boo
     own = foreign(prefix) if not results else []
     if own:
         raise StackError(
-            f"{prefix} holds files that are not part of the installation: {', '.join(own)}. Nothing was removed. Move "
-            "them away first, or remove them as well with -e remove_results=true."
+            f"{prefix} holds what is not part of the installation, such as people's own code and results: "
+            f"{', '.join(own)}. Nothing was removed. Move it away first, or remove it as well with "
+            "-e remove_results=true."
         )
 
 
@@ -120,7 +125,7 @@ def main() -> None:
         if owner_of(prefix) is None:
             module.exit_json(changed=False, lines=[f"{prefix} is not there: nothing to remove."])
         check(prefix, usages, given["running"], given["results"])
-        names = ", ".join(sorted(os.listdir(prefix)))
+        names = ", ".join([*sorted(set(os.listdir(prefix)) & {*OURS, MARKER}), *foreign(prefix)])
         if not module.check_mode:
             remove(prefix)
     except StackError as error:

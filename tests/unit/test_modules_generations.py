@@ -268,6 +268,20 @@ def test_what_a_process_uses_is_kept_until_it_ends(upgraded: Stack, working: sub
     assert numbers(upgraded) == ["3"]
 
 
+def test_what_a_workspace_goes_on_with_is_kept(upgraded: Stack) -> None:
+    """By itself, generation 1 of three would go."""
+    facts = {"generation": str(upgraded.prefix / "generations/1")}
+    (upgraded.prefix / "work/alice").mkdir(parents=True)
+    write_json(str(upgraded.prefix / "work/alice/workspace.json"), facts)
+    (upgraded.prefix / "work/bob").mkdir()
+    lines = upgraded.prune(keep=0)["lines"]
+    assert "kept generations/1: workspace alice goes on with it" in lines
+    assert "1" in numbers(upgraded)
+    remove_tree(str(upgraded.prefix / "work/alice"))
+    upgraded.prune(keep=0)
+    assert "1" not in numbers(upgraded)
+
+
 def test_a_generation_that_is_not_whole_is_not_one_of_those_to_keep(upgraded: Stack) -> None:
     remove_tree(str(upgraded.prefix / f"opt/caffe2/2-{'0' * 12}"))
     upgraded.prune(keep=1)
@@ -389,7 +403,8 @@ def test_what_is_in_use_is_removed_only_when_told_so(upgraded: Stack, working: s
     [
         (lambda prefix: (prefix / "checks/gpu2").mkdir(), "gpu2 has used it too and could not be asked"),
         (lambda prefix: write_json(f"{prefix}/var/lease/a-b.json", {"server": "gpu1"}), "gpu1 builds in it"),
-        (lambda prefix: (prefix / "runs/first").mkdir(parents=True), "installation: runs. Nothing was removed"),
+        (lambda prefix: (prefix / "runs/first").mkdir(parents=True), "results: runs/first. Nothing was removed"),
+        (lambda prefix: (prefix / "work/alice").mkdir(parents=True), "results: work/alice. Nothing was removed"),
         (lambda prefix: (prefix / "notes.txt").touch(), "remove_results=true"),
     ],
 )
@@ -399,6 +414,14 @@ def test_what_somebody_may_need_is_not_removed(stack: Stack, prepare: Callable[[
     assert stack.prefix.exists()
     stack.remove(running=True, results=True)
     assert not stack.prefix.exists()
+
+
+def test_what_people_made_is_named_also_when_it_is_removed(stack: Stack) -> None:
+    for name in ("work/alice/detectron", "work/bob", "runs/first"):
+        (stack.prefix / name).mkdir(parents=True)
+    (line,) = stack.remove(check=True, results=True)["lines"]
+    assert "would be removed" in line and line.endswith("generations, opt, var, runs/first, work/alice, work/bob")
+    assert (stack.prefix / "work/bob").exists()
 
 
 def test_another_stacks_prefix_is_not_removed(stack: Stack) -> None:

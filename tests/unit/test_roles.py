@@ -19,7 +19,7 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-WITH_A_PLAYBOOK = ("mirror", "train")  # of their own
+WITH_A_PLAYBOOK = ("mirror", "train", "workspace")  # of their own
 LOCKS = sorted((ROOT / "group_vars").glob("stack_*/*.yml"))
 PLAYS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 TASKS = sorted((ROOT / "roles").glob("*/tasks/*.yml"))
@@ -77,6 +77,15 @@ def test_every_entry_point_is_specified_and_described(role: str) -> None:
 
 def test_parameters_of_build_source_are_those_that_it_uses() -> None:
     specs = load(ROOT / "roles/stack/meta/argument_specs.yml")["argument_specs"]
+    tree = set(re.findall(r"\bstack_tree_\w+", (ROOT / "roles/stack/tasks/build_tree.yml").read_text()))
+    assert tree == specs["build_tree"]["options"].keys()
+    for given in ("stack/tasks/build_source.yml", "workspace/tasks/main.yml"):
+        [parameters] = [
+            node["vars"]
+            for node in nodes(load(ROOT / "roles" / given))
+            if isinstance(node, dict) and "vars" in node and node["vars"].keys() & tree
+        ]
+        assert parameters.keys() == tree
     used = set(re.findall(r"\bstack_build_\w+", (ROOT / "roles/stack/tasks/build_source.yml").read_text()))
     assert used == specs["build_source"]["options"].keys()
     for role in ("cocoapi", "detectron"):
