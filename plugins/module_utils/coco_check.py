@@ -266,7 +266,9 @@ class Checker:
                     sound = False
                 if not sound:
                     self.findings.add("mask_shape", f"annotation {ident} has {mask!r:.60}")
-                elif len(polygon) < 6:
+                    usable = True
+                    break
+                if len(polygon) < 6:
                     self.findings.add("polygon_short", f"annotation {ident} has {polygon}")
                     continue
                 elif len(polygon) % 2:
@@ -361,7 +363,9 @@ class Checker:
                 self.findings.add("annotations_none", f"{self.listed:,} images")
             return
         without = len(self.sizes) - len(self.used)
-        if without:
+        if not self.used and "test" not in self.source.name:
+            self.findings.add("annotations_none", f"none of {self.number['annotations']:,} counts")
+        elif without:
             self.findings.add("image_without", f"{without:,} of {len(self.sizes):,} images")
         if self.number["unmasked"]:
             shown = f"{self.number['unmasked']:,} annotations, first {', '.join(map(str, self.unmasked))}"

@@ -244,7 +244,7 @@ CATALOGUE = (
     Check(
         "annotations_none",
         "stop",
-        "there is no annotation at all",
+        "there is no annotation that counts",
         "Detectron leaves out all images without one: nothing is left to train on, and nothing to be evaluated by.",
         "Use an annotation file with annotations; one of a test set has none, and its dataset is named so.",
     ),
