@@ -14,6 +14,7 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.module_utils import detectron_config as configs  # noqa: E402
+from ansible.module_utils.coco_datasets import other_classes, unfit  # noqa: E402
 from ansible.module_utils.experiment_runs import refuse_unless_new_or_resumed  # noqa: E402
 from ansible.module_utils.stack_installs import StackError  # noqa: E402
 from ansible.module_utils.training_status import experiment_lines  # noqa: E402
@@ -209,7 +210,7 @@ def _derive(
     trained = tuple(asked["train"]) or configs.option(before, "TRAIN.DATASETS")
     tested = tuple(asked["test"]) or configs.option(before, "TEST.DATASETS")
     used = list(dict.fromkeys([*trained, *tested]))
-    unknown = [dataset for dataset in used if dataset not in look["datasets"]]
+    unknown = [dataset for dataset in used if dataset not in {**look["datasets"], **look["reports"]}]
     if unknown:
         refusals.append(
             f"{name}: nobody has said where {', '.join(unknown)} is on this server. Set coco_path, or name it in "
@@ -218,6 +219,8 @@ def _derive(
     classes = {look["reports"][dataset].get("classes") for dataset in trained if dataset in look["reports"]} - {None}
     if len(classes) > 1:
         refusals.append(f"{name}: its training datasets have different numbers of categories: {', '.join(trained)}.")
+    elif other := other_classes(used, look):
+        refusals.append(f"{name}: its datasets do not have the same categories in the same order: {other}.")
     config = configs.derive(
         text,
         asked["gpus"],
@@ -228,6 +231,10 @@ def _derive(
         output=folder,
         options={"DOWNLOAD_CACHE": f"{settings['prefix']}/var/cache/detectron", **asked["options"]},
     )
+    masks, keypoints = (bool(configs.option(config, f"MODEL.{key}")) for key in ("MASK_ON", "KEYPOINTS_ON"))
+    for dataset in used:
+        if why := unfit(dataset, look, masks, keypoints, dataset in tested):
+            refusals.append(f"{name} cannot use {dataset} on this server: {why}")
     scaled = baseline if baseline and source != found["baseline"]["path"] else before
     problem = configs.unscaled(config, scaled, asked["options"])
     if problem is None and scaled is before and baseline is None:

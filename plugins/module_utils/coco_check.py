@@ -22,7 +22,7 @@ from ansible.module_utils.coco_layout import Source
 from ansible.module_utils.image_header import Header, read_header
 from ansible.module_utils.stack_installs import digest
 
-CHECKS = 1  # raised when a check is added or judges otherwise: what was checked before is checked again
+CHECKS = 2  # raised when a check is added or judges otherwise: what was checked before is checked again
 
 SAMPLE = 100  # images whose headers are read
 THREADS = 16  # which ask the file server for the sizes of images at the same time
@@ -258,7 +258,7 @@ class Checker:
         """Judge one segmentation; returns the size in an RLE mask, else None."""
         usable, size = False, None
         if type(mask) is list:
-            for polygon in mask:
+            for place, polygon in enumerate(mask):
                 try:
                     # The sum of a list of finite numbers, and of nothing else, is a finite number.
                     sound = type(polygon) is list and isfinite(sum(polygon))
@@ -269,7 +269,8 @@ class Checker:
                     usable = True
                     break
                 if len(polygon) < 6:
-                    self.findings.add("polygon_short", f"annotation {ident} has {polygon}")
+                    check = "polygon_short" if place or len(polygon) != 4 else "polygon_two"
+                    self.findings.add(check, f"annotation {ident} has {polygon}")
                     continue
                 elif len(polygon) % 2:
                     self.findings.add("polygon_odd", f"annotation {ident} has {len(polygon)}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import filecmp
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -108,6 +108,41 @@ def compare_images(findings: Findings, first: Checked, second: Checked) -> None:
     if any(map(equal, common[:COMPARED])):
         for name, _other in common:
             findings.add("overlap", name)
+
+
+def unfit(name: str, known: Mapping[str, Any], masks: bool, keypoints: bool, tested: bool) -> str:
+    """Why a model cannot be trained or `tested` on a dataset; "" when it can.
+
+    `known`: a server's datasets.json. What a person has accepted stops nothing.
+    """
+    report = known["reports"].get(name, {})
+    usable = name in known["datasets"]
+    broken = {"masks"} if masks else set()
+    broken |= {"mask_evaluation"} if masks and tested else set()
+    for finding in report.get("findings", []):
+        stops = not usable and finding["severity"] == "stop"
+        # Of COCO's own sets, what is info has never kept anybody from them.
+        breaks = finding["breaks"] in broken and (finding["severity"] != "info" or finding["id"] == "mask_none")
+        if stops or breaks:
+            return f"{finding['title']} ({finding['id']}): {finding['what']}. {finding['cause']} {finding['remedy']}"
+    if keypoints and report.get("counts", {}).get("keypoints") == 0 and "test" not in name:
+        return "none of its annotations has keypoints. Use one of COCO's with keypoints_ in its name, or one like it."
+    return ""
+
+
+def other_classes(names: Sequence[str], known: Mapping[str, Any]) -> str:
+    """Which of some datasets has other categories than the first, or in another order; "" when none has."""
+    listed = {
+        name: known["reports"][name]["class_names"] for name in names if "class_names" in known["reports"].get(name, {})
+    }
+    for name, classes in listed.items():
+        first, wanted = next(iter(listed.items()))
+        if len(classes) != len(wanted):
+            return f"{first} has {len(wanted)} categories, {name} has {len(classes)}"
+        for place, (one, other) in enumerate(zip(wanted, classes)):
+            if one != other:
+                return f"class {place + 1} is {one} in {first}, and {other} in {name}"
+    return ""
 
 
 def listed(result: Mapping[str, Any], accepted: Collection[str]) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 A finding is `stop` when Detectron would break off, often after hours, or learn and measure something else than the
 annotation file says; `warn` when it leaves something out, or a person should decide; `info` when it is harmless and
-looks as if it were not. What stops only a kind of model says so by `breaks`: "masks" (Mask R-CNN) or "keypoints".
+looks as if it were not. What stops only a kind of model says so by `breaks`: "masks" (Mask R-CNN), "mask_evaluation"
+(where it is tested on), or "keypoints".
 bench/coco_detectron.py shows what Detectron itself does at each.
 
 Runs on servers: Python >= 3.9, standard library only.
@@ -342,10 +343,16 @@ CATALOGUE = (
         "polygon_short",
         "warn",
         "polygons have less than three points",
-        "Detectron leaves those out in training. Where one of two points comes first, the evaluation of masks ends: "
-        "TypeError: Argument 'bb' has incorrect type.",
+        "Detectron leaves those out in training.",
         "Remove them from {annotations}, or draw them again.",
-        breaks="masks",
+    ),
+    Check(
+        "polygon_two",
+        "warn",
+        "masks begin with a polygon of two points",
+        "cocoapi takes it for a box: testing masks on it ends in TypeError: Argument 'bb' has incorrect type.",
+        "Remove those polygons from {annotations}, or draw them again.",
+        breaks="mask_evaluation",
     ),
     Check(
         "polygon_odd",
@@ -407,11 +414,12 @@ CATALOGUE = (
     # --- Names, and datasets side by side ----------------------------------------------------------------------------
     Check(
         "name_evaluator",
-        "warn",
+        "info",
         "Detectron finds no evaluator by the name",
-        "It chooses it by name: one without coco_ ends after hours of testing in NotImplementedError: No evaluator for "
-        "dataset.",
-        "Name it with coco_ (coco_{name}), or set TEST.FORCE_JSON_DATASET_EVAL True in your config.",
+        "It chooses one by name, and for one without coco_ must be told which: else testing ends, after hours, in "
+        "NotImplementedError: No evaluator for dataset.",
+        "Nothing to do for playbooks/train.yml, which sets TEST.FORCE_JSON_DATASET_EVAL True in the config. By hand, "
+        "set it, or name the dataset with coco_ (coco_{name}).",
     ),
     Check(
         "name_test",
@@ -434,7 +442,7 @@ CATALOGUE = (
 PUBLISHED = frozenset(
     {
         *("image_rotated", "image_cut", "annotation_image", "box_empty", "box_outside", "box_beyond", "area_empty"),
-        *("polygon_short", "polygon_odd", "mask_rle"),
+        *("polygon_short", "polygon_two", "polygon_odd"),
     }
 )
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import tiny_coco
 from ansible.module_utils.coco_check import Checker, rle_runs
-from ansible.module_utils.coco_datasets import check_all, listed, usable
+from ansible.module_utils.coco_datasets import check_all, listed, other_classes, unfit, usable
 from ansible.module_utils.coco_findings import BY_ID, CATALOGUE, PUBLISHED, SHOWN
 from ansible.module_utils.coco_layout import Source
 from run_module import Running
@@ -261,7 +261,9 @@ CASES: list[tuple[str, Change, str]] = [
     ("mask_shape", annotation(segmentation=[[[1, 2], [3, 4], [5, 6]]]), "[[[1, 2], [3, 4], [5, 6]]]"),
     ("mask_shape", annotation(segmentation=[[1, 2, 3, 4, 5, float("inf")]]), "inf"),
     ("mask_shape", annotation(segmentation="polygon"), "'polygon'"),
-    ("polygon_short", annotation(segmentation=[[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]]), "annotation 1 has [1, 2, 3, 4]"),
+    ("polygon_short", annotation(segmentation=[[1, 2, 9, 2, 9, 9], [1, 2, 3, 4]]), "annotation 1 has [1, 2, 3, 4]"),
+    ("polygon_short", annotation(segmentation=[[1, 2, 3], [1, 2, 9, 2, 9, 9]]), "annotation 1 has [1, 2, 3]"),
+    ("polygon_two", annotation(segmentation=[[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]]), "annotation 1 has [1, 2, 3, 4]"),
     ("polygon_odd", annotation(segmentation=[[1, 2, 9, 2, 9, 9, 5]]), "annotation 1 has 7"),
     ("rle_shape", annotation(segmentation=SQUARE | {"counts": [0, 100, 100]}), "counts add up to 200 pixels"),
     ("rle_shape", annotation(segmentation=SQUARE | {"counts": "not RLE"}), "counts is 'not RLE'"),
@@ -269,7 +271,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("rle_shape", annotation(segmentation=SQUARE | {"size": [200, 160]}), "has size [200, 160], its image [160, 200]"),
     ("mask_rle", annotation(segmentation=SQUARE), "annotation 1"),
     ("mask_missing", annotation(segmentation=[]), "1 annotations, first 1"),
-    ("mask_missing", annotation(segmentation=[[1, 2, 3, 4]]), "1 annotations, first 1"),
+    ("mask_missing", annotation(segmentation=[[1, 2]]), "1 annotations, first 1"),
     ("mask_none", every_annotation(segmentation=[]), "6 annotations, first 1, 2, 3"),
     ("keypoints_missing", attribute(name="keypoints_coco_tiny"), "no category person with keypoints"),
     ("keypoints_count", PEOPLE, "no keypoints instead of 6 in 6 annotations, first annotation 1"),
@@ -295,7 +297,6 @@ BESIDE = {
     "area_empty": {"image_without"},
     "image_fields": {"annotation_image"},
     "annotations_none": {"area_empty"},
-    "polygon_short": {"mask_missing"},
     "mask_missing": {"polygon_short"},
     "category_fields": {"annotation_category"},
     "category_id_twice": {"annotation_category"},
@@ -399,7 +400,7 @@ def test_a_finding_shows_its_first_examples_and_counts_the_others(dataset: Datas
 @pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.id)
 def test_a_finding_names_cause_and_remedy_in_sentences(check: Any) -> None:
     assert check.severity in ("stop", "warn", "info")
-    assert check.breaks in ("", "masks", "keypoints")
+    assert check.breaks in ("", "masks", "mask_evaluation", "keypoints")
     assert check.cause[0].isupper() or check.cause.startswith(("cv2", "coco", "counts"))
     assert check.remedy.format(name="N", images="I", annotations="A")
 
@@ -562,6 +563,51 @@ def test_the_same_categories_in_another_order_are_found(tmp_path: Path) -> None:
     found, findings = looked_up(None, entry("coco_my_train", train), entry("coco_my_val", val))
     assert findings["classes_differ"]["what"] == "class 1 is rectangle1 in coco_my_train, triangle2 in coco_my_val"
     assert found == {}
+
+
+# --- For a model ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "model", "why"),
+    [
+        (lambda dataset: None, {"masks": True, "tested": True}, ""),
+        (annotation(category_id=99), {}, "annotations belong to no category (annotation_category): category_id 99"),
+        (every_annotation(segmentation=[]), {}, ""),
+        (every_annotation(segmentation=[]), {"masks": True}, "no object has a mask (mask_none): 6 annotations"),
+        (annotation(segmentation=SQUARE), {"masks": True}, "single objects have RLE masks (mask_rle): annotation 1."),
+        (annotation(segmentation=[]), {"masks": True}, "some objects have no mask, others do (mask_missing)"),
+        (annotation(segmentation=[[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]]), {"masks": True}, ""),
+        (
+            annotation(segmentation=[[1, 2, 3, 4], [1, 2, 9, 2, 9, 9]]),
+            {"masks": True, "tested": True},
+            "masks begin with a polygon of two points (polygon_two)",
+        ),
+        (lambda dataset: None, {"keypoints": True}, "none of its annotations has keypoints."),
+    ],
+)
+def test_a_model_is_told_why_it_cannot_use_a_dataset(
+    change: Change, model: dict[str, bool], why: str, dataset: Dataset
+) -> None:
+    change(dataset)
+    dataset.findings()
+    made = {"name": "coco_tiny", "images": str(dataset.images), "annotations": str(dataset.file)}
+    result = check_all("", [made], {}, deep=False)
+    known = {"datasets": usable(result, listed(result, [])), **result}
+    said = unfit("coco_tiny", known, **({"masks": False, "keypoints": False, "tested": False} | model))
+    assert said.startswith(why) if why else said == ""
+    accepted = {"datasets": usable(result, listed(result, ["annotation_category"])), **result}
+    if "annotation_category" in why:
+        assert unfit("coco_tiny", accepted, False, False, False) == ""
+    assert unfit("coco_other", known, True, True, True) == ""
+
+
+def test_datasets_of_other_categories_are_told_apart() -> None:
+    names = {"a": ["cat", "dog"], "b": ["dog", "cat"], "c": ["cat"], "d": ["cat", "dog"]}
+    known = {"reports": {name: {"class_names": classes} for name, classes in names.items()}}
+    assert other_classes(["a", "d", "unknown"], known) == ""
+    assert other_classes(["a", "d", "b"], known) == "class 1 is cat in a, and dog in b"
+    assert other_classes(["a", "c"], known) == "a has 2 categories, c has 1"
 
 
 def test_the_documentation_lists_the_catalogue() -> None:

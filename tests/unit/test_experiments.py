@@ -32,6 +32,16 @@ TOO_NEW = {
         },
     ]
 }
+# Of a dataset that role coco left out.
+BROKEN = {
+    "id": "image_missing",
+    "severity": "stop",
+    "breaks": "",
+    "title": "images are not on disk",
+    "what": "1.jpg",
+    "cause": "Detectron stops.",
+    "remedy": "Copy them.",
+}
 
 
 def plan(tmp_path: Path, asked: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -56,11 +66,16 @@ def plan(tmp_path: Path, asked: dict[str, Any], **changes: Any) -> dict[str, Any
         "resume": False,
         **changes,
     }
-    known = ("coco_2014_train", "coco_2014_minival", "pets")
+    known = ("coco_2014_train", "coco_2014_minival", "pets", "more_pets")
     look = {
         "experiments": dict.fromkeys(experiment_configs(wanted, settings["rehearsal"]), found),
         "datasets": {name: {"image_directory": f"/data/{name}", "annotation_file": "/data/x.json"} for name in known},
-        "reports": {"coco_2014_train": {"classes": 81}, "pets": {"classes": 3, "fingerprint": "abc"}},
+        "reports": {
+            "coco_2014_train": {"classes": 81},
+            "pets": {"classes": 3, "fingerprint": "abc", "class_names": ["cat", "dog"]},
+            "more_pets": {"classes": 3, "class_names": ["dog", "cat"]},
+            "broken": {"classes": 3, "class_names": ["cat", "dog"], "findings": [BROKEN]},
+        },
         "detectron": {"path": "/prefix/opt/detectron/1"},
     }
     (made,) = experiment_plans(wanted, look, settings)
@@ -108,6 +123,16 @@ def test_a_config_of_ones_own_beside_the_inventory_comes_first(tmp_path: Path) -
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a dataset that nobody placed": ({"train": ["cats"]}, {}, "where cats is"),
+    "a dataset that Detectron cannot use": (
+        {"train": ["pets"], "test": ["broken"]},
+        {},
+        "e2e cannot use broken on this server: images are not on disk (image_missing): 1.jpg. Detectron stops.",
+    ),
+    "a test on other categories": (
+        {"train": ["pets"], "test": ["more_pets"]},
+        {},
+        "the same categories in the same order: class 1 is cat in pets, and dog in more_pets.",
+    ),
     "a rate of another number of GPUs": ({"gpus": 1, "options": {"SOLVER.BASE_LR": 0.02}}, {}, "8 times"),
     "a server without a GPU": ({}, {"ladder": NO_GPU}, "no GPU of this server"),
     "a ladder that was never climbed": ({}, {"ladder": {}}, "it was never climbed"),
