@@ -62,5 +62,7 @@ class ActionModule(ActionBase):
             elapsed = time.monotonic() - started
             if not waiting or (not to_the_end and (begun or elapsed >= seconds)):
                 failed = {name: experiments[name] for name in experiments if fail and _has_failed(experiments[name])}
-                return {**result, "changed": False, "failed": bool(failed), "msg": _why(failed)}
+                if failed:
+                    return {"failed": True, "msg": _why(failed)}
+                return {**result, "changed": False}
             time.sleep(min(SELDOM, POLL + elapsed / 30))

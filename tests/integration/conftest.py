@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 
 import pytest
 from fleet import Fleet
 from sandbox import Server
+from tiny_coco import make
 
 from tests.integration.site_run import SOURCES, FirstRun, Site, write_inventory
 from tests.obstacles.account import hostile_site
@@ -43,3 +47,16 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FirstRun]:
         yield FirstRun(site, before, site.snapshot(site.prefix))
     finally:
         fleet.down()
+
+
+@pytest.fixture(scope="session")
+def things(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The server of the first run; beside its prefix, a folder things with a datasets.json of things_{train,val}."""
+    site, made = first_run.site, tmp_path_factory.mktemp("things")
+    things = f"{PurePosixPath(site.prefix).parent}/things"
+    datasets = {f"things_{name}": make(made, name=name, seed=seed) for seed, name in enumerate(["train", "val"])}
+    (made / "datasets.json").write_text(json.dumps(datasets).replace(str(made), things))
+    packed = subprocess.run(["tar", "c", "-C", made, "."], check=True, capture_output=True).stdout
+    unpack = f"mkdir -p {things} && tar x -C {things}"
+    subprocess.run([*site.fleet.ssh(site.server), unpack], input=packed, check=True, capture_output=True)
+    return site
