@@ -1,14 +1,25 @@
-"""Says so where a server's Python is too old, or not there, to run modules. It is the first one that a run sends."""
+"""Says so where a server's Python is too old, or not there, to run modules, or where a login runs no command at all.
+
+It is the first module that a run sends.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+import ansible.module_utils
+
+# The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
+ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from ansible.module_utils.stack_failure import no_commands  # noqa: E402
+from ansible.plugins.action import ActionBase  # noqa: E402
 
 OLDEST = (3, 9)
+HERE = "-- the command answers --"
 
 
 def explanation(python: str, said: str) -> str:
@@ -26,15 +37,24 @@ def explanation(python: str, said: str) -> str:
 
 
 class ActionModule(ActionBase):
-    """Runs the module; when that fails, asks the interpreter for its version."""
+    """Runs the module; when that fails, asks the interpreter for its version.
+
+    A shell that a start-up file has put in the place of the login's reads standard input, the module at first, instead
+    of running a command. Without an end of it, it would read for ever.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         result: dict[str, Any] = self._execute_module(task_vars=task_vars)
         if result.get("failed"):
             python = str(self._used_interpreter).removeprefix("#!")
-            done = self._low_level_execute_command(f"{shlex.quote(python)} --version 2>&1", sudoable=False)
-            why = explanation(python, done["stdout"])
+            ask = f"echo '{HERE}'; {shlex.quote(python)} --version 2>&1"
+            done = self._low_level_execute_command(ask, in_data=b"\n", sudoable=False)
+            _before, answers, said = done["stdout"].partition(HERE)
+            if not answers:
+                host = str((task_vars or {}).get("inventory_hostname"))
+                return {"failed": True, "msg": no_commands(host, "it was not run")}
+            why = explanation(python, said)
             if why:
                 return {"failed": True, "msg": why}
         return result

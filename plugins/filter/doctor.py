@@ -14,6 +14,7 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
+from ansible.module_utils.stack_failure import no_commands  # noqa: E402
 from ansible.module_utils.stack_ladder import failed  # noqa: E402
 
 Finding = dict[str, str]
@@ -193,6 +194,7 @@ class FilterModule:
         return {
             "doctor_asked": doctor_asked,
             "doctor_installed": doctor_installed,
+            "doctor_no_commands": no_commands,
             "doctor_ordered": doctor_ordered,
             "doctor_refused": doctor_refused,
             "doctor_server": doctor_server,

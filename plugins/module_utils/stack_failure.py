@@ -18,6 +18,15 @@ def cause(result: dict[str, Any]) -> str:
     return " ".join(" ".join([*lines, *said]).split())
 
 
+def no_commands(host: str, why: str) -> str:
+    """What to say of a server that can be logged in to and runs no command."""
+    return (
+        f"{host} can be logged in to, and did not answer a command ({why.strip()}). A start-up file of the login shell "
+        "(.bashrc, .cshrc, .zshenv) replaces it by another shell with exec, or waits for input. Let it do so only "
+        "where a person types, in .bashrc as: case $- in *i*) exec zsh ;; esac"
+    )
+
+
 def unreachable(message: str) -> str:
     """Why a server could not be reached, in ssh's own words where it is ssh that failed."""
     said = [line.strip() for line in re.split(r"(?:via|over) ssh: *", message, maxsplit=1)[-1].splitlines()]

@@ -28,12 +28,16 @@ def test_the_doctor_shows_what_can_be_seen_of_the_account(first_run: FirstRun) -
     assert [finding for finding in findings if f"INFO  {finding}: " not in done.stdout] == [], done.stdout
 
 
-def test_the_doctor_names_a_login_that_runs_no_commands(fresh_site: Callable[[], Site]) -> None:
-    """Every command over SSH would wait for ever, as here: what .bashrc starts reads from standard input."""
+@pytest.mark.parametrize("shell", ["/bin/sh", "csh"])
+def test_a_login_that_runs_no_commands_is_named(fresh_site: Callable[[], Site], shell: str) -> None:
+    """A command over SSH would wait for ever, as here: what .bashrc starts reads from standard input."""
     site = fresh_site()
-    site.shell("echo 'exec /bin/sh' >~/.bashrc")
-    done = site.play("playbooks/doctor.yml")
-    assert done.returncode != 0, done.stdout
-    said = " ".join(done.stdout.split())
-    assert f"{site.server.name} can be logged in to, and did not answer a command" in said
-    assert "A start-up file of the login shell (.bashrc, .cshrc, .zshenv) replaces it by another shell" in said
+    site.shell(f"echo 'exec {shell}' >~/.bashrc")
+    before = site.snapshot()
+    for playbook in ["site.yml", "playbooks/doctor.yml"] if shell == "/bin/sh" else ["site.yml"]:
+        done = site.play(playbook)
+        assert done.returncode == 2, done.stdout
+        said = " ".join(done.stdout.split())
+        assert f"{site.server.name} can be logged in to, and did not answer a command" in said
+        assert "A start-up file of the login shell (.bashrc, .cshrc, .zshenv) replaces it by another shell" in said
+    assert site.snapshot() == before
