@@ -27,6 +27,30 @@ scenarios() {
   molecule test "$@" --no-command-borders
 }
 
+# By file, in the order of their names: tests/integration, whose files take minutes, before the many small ones that
+# fill what is left of the time.
+all_pytest() {
+  pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
+}
+
+# Side by side, because each leaves cores idle: Molecule runs a task at a time, on the slowest of its servers, and tests
+# wait for what they ask of others.
+pytest_and_molecule() {
+  local log=.cache/molecule.log molecule failed=()
+  echo "All scenarios run at the same time. What they print is in $log, and comes here when all have ended."
+  set -m # a process group of its own, which can be ended as a whole
+  scenarios --all >"$log" 2>&1 &
+  molecule=$!
+  set +m
+  trap 'kill -- "-$molecule"; wait "$molecule"; exit 130' INT TERM
+  all_pytest || failed+=(pytest)
+  wait "$molecule" || failed+=(Molecule)
+  trap - INT TERM
+  printf '\n-- Molecule\n'
+  cat "$log"
+  [ ${#failed[@]} -eq 0 ] || { echo "FAILED: ${failed[*]}" >&2; return 1; }
+}
+
 # The part of the tests that another ansible-core could fail.
 # Usage: other_lane NAME
 other_lane() {
@@ -39,7 +63,7 @@ other_lane() {
   step "Lane $1: environment" make --no-print-directory VENV="$environment" LANE="$1" "$environment/test.stamp"
   export PATH="$PWD/$environment/bin:$system_path"
   step "Lane $1: ansible-lint" ansible-lint
-  step "Lane $1: unit tests" pytest --numprocesses auto --dist loadfile tests/unit
+  step "Lane $1: unit tests" all_pytest tests/unit
   step "Lane $1: scenario site" scenarios --scenario-name site
 }
 
@@ -51,8 +75,7 @@ step "ruff format" ruff format --check
 step "mypy" mypy
 step "Mirror" ansible-playbook playbooks/mirror.yml
 step "Python 2.7" python27
-step "pytest" pytest --numprocesses auto --dist loadfile
-step "Molecule" scenarios --all
+step "pytest and Molecule" pytest_and_molecule
 main_lane=$(core)
 for lane in "${lanes[@]}"; do
   if [ "${lane%% *}" != "$main_lane" ]; then other_lane "${lane%% *}"; fi
