@@ -39,6 +39,7 @@ import re
 import select
 import shutil
 import signal
+import site
 import socket
 import struct
 import subprocess
@@ -230,10 +231,18 @@ def require_soname(path):
         raise Failed('%s says that it is %s' % (path, soname or 'nothing (no soname)'))
 
 
+def require_linker_name(path):
+    """Raise unless a linker that is told -lNAME, and looks for libNAME.so, finds the library."""
+    name = path.split('.so')[0] + '.so'
+    if os.path.realpath(name) != os.path.realpath(path):
+        raise Failed('%s does not lead to %s, so nothing can be linked with it' % (name, os.path.basename(path)))
+
+
 @check('linkage', 'nvidia_libs')
 def cudnn(stack):
     path = stack.path('nvidia_libs', 'lib64', 'libcudnn.so.7')
     require_soname(path)
+    require_linker_name(path)
     get_version = ctypes.CDLL(path).cudnnGetVersion
     get_version.restype = ctypes.c_size_t
     version = get_version()
@@ -251,6 +260,7 @@ def cudnn(stack):
 def nccl(stack):
     path = stack.path('nvidia_libs', 'lib64', 'libnccl.so.2')
     require_soname(path)
+    require_linker_name(path)
     ctypes.CDLL(path)
     # NCCL 2.1 and 2.2 have no ncclGetVersion; all of them carry the banner that they print.
     with open(path, 'rb') as stream:
@@ -359,6 +369,9 @@ def operator_library_needs(stack):
     if foreign:
         raise Failed('%s is bound to %s, outside the stack' % (OPERATOR_LIBRARY, ' and '.join(foreign)),
                      '%s, in a shell without an LD_LIBRARY_PATH of its own' % stack.activation)
+    if os.path.realpath(stack.path('caffe2', 'lib', OPERATOR_LIBRARY)) != os.path.realpath(path):
+        raise Failed('%s, where older commits of Detectron look for it, does not lead to %s' % (
+            stack.path('caffe2', 'lib', OPERATOR_LIBRARY), path))
     return 'all %d libraries that it needs are found' % len(elf_dynamic(path)['needed'])
 
 
@@ -524,6 +537,26 @@ def require_own_modules(stack, *names):
     raise Failed('%s was imported from %s, outside the stack (%d modules in all)' % (name, path, len(foreign)), remedy)
 
 
+@check('import', 'anaconda2')
+def conda(stack):
+    """Conda starts, on a whole Python of its own, and lists what it listed when it was installed."""
+    alone = ['/usr/bin/env', '-i', 'HOME=%s' % (stack.scratch or '/nowhere'), 'PATH=/usr/bin:/bin']
+    modules = 'import bz2, ctypes, hashlib, readline, sqlite3, ssl, sys, zlib; print(sys.prefix)'
+    code, output = run_program(alone + [stack.path('anaconda2', 'bin', 'python'), '-c', modules], stack)
+    if code or os.path.realpath(output.strip()) != stack.path('anaconda2'):
+        raise Failed('its Python is not whole: %s' % (exit_cause(code, output) or 'it is that of %s' % output.strip()))
+    code, output = run_program(alone + [stack.path('anaconda2', 'bin', 'conda'), 'list', '--json'], stack)
+    if code:
+        raise Failed('conda list: %s' % exit_cause(code, output))
+    listed = json.loads(output)
+    with io.open(stack.path('anaconda2', 'receipt.json'), encoding='utf-8') as stream:
+        installed = json.load(stream)['checks']['packages']
+    differ = [json.dumps(one) for one in installed + listed if one not in installed or one not in listed]
+    if differ:
+        raise Failed('conda does not list what it listed when it was installed: %s' % ', '.join(differ))
+    return '%d packages, as when it was installed' % len(listed)
+
+
 @check('import', 'caffe2', process='caffe2')
 def python(stack):
     if os.path.realpath(sys.prefix) != stack.path('caffe2'):
@@ -532,6 +565,9 @@ def python(stack):
     if sys.version_info[:2] != (2, 7) or sys.maxunicode != 0x10FFFF:
         raise Failed('Python %s with %s-byte Unicode; the wheels want 2.7 with 4-byte Unicode (cp27mu)'
                      % (sys.version.split()[0], 4 if sys.maxunicode > 0xFFFF else 2))
+    if site.ENABLE_USER_SITE:
+        raise Failed('what is in %s shadows the stack\'s packages' % site.getusersitepackages(),
+                     'export PYTHONNOUSERSITE=1 (activate.sh does)')
     return 'Python %s, %s' % (sys.version.split()[0], sys.executable)
 
 
@@ -543,6 +579,9 @@ def packages(stack):
     require_own_modules(stack, 'cv2', 'numpy', 'yaml')
     if yaml.__version__ != '3.12':
         raise Failed('PyYAML is %s; Detectron needs 3.12 (later ones refuse its configs)' % yaml.__version__)
+    of_x = [name for name in elf_dynamic(sys.modules['cv2.cv2'].__file__)['needed'] if name.startswith('libX')]
+    if of_x:
+        raise Failed('OpenCV needs %s, which servers without a display may lack' % ' and '.join(of_x))
     return 'numpy %s, OpenCV %s, PyYAML %s' % (numpy.__version__, cv2.__version__, yaml.__version__)
 
 
@@ -563,6 +602,42 @@ def caffe2_python(stack):
     from caffe2.python import core, workspace  # noqa: F401
     require_own_modules(stack, 'caffe2', 'caffe2.python.core')
     return 'from %s' % os.path.dirname(sys.modules['caffe2.python'].__file__)
+
+
+@check('import', 'caffe2')
+def pins(stack):
+    """Each of pip's packages has the version of the lock."""
+    locked = stack.expect.get('packages')
+    if not locked:
+        raise NotApplicable('no packages were given with --expect')
+    import pkg_resources
+
+    def plain(project):
+        return re.sub('[-_.]+', '-', project).lower()  # PEP 503
+
+    found = dict((plain(one.project_name), one.version) for one in pkg_resources.working_set)
+    wrong = ['%s is %s, not %s' % (project, found.get(plain(project), 'not there'), locked[project])
+             for project in sorted(locked) if found.get(plain(project)) != locked[project]]
+    if wrong:
+        raise Failed('; '.join(wrong))
+    return 'all %d packages that are pip\'s have the versions of the lock' % len(locked)
+
+
+@check('import', 'caffe2')
+def scripts(stack):
+    """The programs that conda and pip put into bin start the environment's own Python."""
+    paths = [stack.path('caffe2', 'bin', name) for name in sorted(os.listdir(stack.path('caffe2', 'bin')))]
+    own = 0
+    for path in filter(os.path.isfile, paths):
+        with open(path, 'rb') as stream:
+            interpreter = re.match(br'#! *(/\S*python\S*)', stream.readline(1000))
+        if not interpreter:
+            continue
+        named = interpreter.group(1).decode('utf-8', 'replace')
+        if not os.path.exists(named) or not is_inside(named, [stack.path('caffe2')]):
+            raise Failed('%s is run by %s, not by the Python of the stack' % (path, named))
+        own += 1
+    return 'the %d that are Python start the environment\'s' % own
 
 
 @check('import', 'caffe2')
@@ -589,6 +664,20 @@ def pycocotools(stack):
                      % (os.path.dirname(pycocotools.mask.__file__), stack.path('cocoapi')), stack.activation)
     require_own_modules(stack, 'pycocotools')
     return 'from %s' % os.path.dirname(pycocotools.coco.__file__)
+
+
+def tree_is_clean(stack, role):
+    """A source tree holds nothing of another build, which distutils would take for up to date, and no repository."""
+    for folder, folders, files in os.walk(stack.path(role)):
+        left = [name for name in sorted(folders + files)
+                if name in ('build', '.git') or name.endswith(('.egg-info', '.o'))]
+        if left:
+            raise Failed('%s is left in the tree' % os.path.join(folder, left[0]))
+    return 'no build and no repository in the tree'
+
+
+for _role in ('cocoapi', 'detectron'):
+    check('import', _role, name='%s_tree' % _role)(lambda stack, role=_role: tree_is_clean(stack, role))
 
 
 @check('import', 'detectron', needs=['caffe2', 'cocoapi'], process='detectron')

@@ -225,10 +225,10 @@ def use_cpu():
     install()
     device_option = core.DeviceOption
 
-    def cpu(device_type=caffe2_pb2.CPU, device_id=0, *_, **__):
+    def cpu(device_type=caffe2_pb2.CPU, device_id=0, *others, **named):
         if device_id:
             raise ValueError('The CPU is one device, and GPU %d was asked for: set NUM_GPUS to 1.' % device_id)
-        return device_option(caffe2_pb2.CPU)
+        return device_option(caffe2_pb2.CPU, 0, *others, **named)
 
     core.DeviceOption = cpu
     muji.OnGPU = lambda gpu_id: cpu(device_id=gpu_id)

@@ -49,7 +49,7 @@ def read_datasets(path):
         with io.open(path, encoding='utf-8') as stream:
             datasets = json.load(stream)
     except EnvironmentError as error:
-        raise ToolError('The datasets file %s cannot be read: %s. DETECTRON_DATASETS names it.' % (path, error.strerror))
+        raise ToolError('The datasets file %s cannot be read: %s.' % (path, error.strerror))
     except ValueError as error:
         raise ToolError('The datasets file %s is not JSON: %s.' % (path, error))
     if isinstance(datasets, dict) and {'datasets', 'reports'}.issubset(datasets):

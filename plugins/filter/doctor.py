@@ -142,9 +142,9 @@ def _wrong(found: Mapping[str, Any], site: str) -> Iterator[Finding]:
                 "id": "generation_none",
                 "severity": "stop",
                 "title": "No generation in use",
-                "what": f"{found['prefix']}/current leads to no whole generation.",
-                "cause": "A run broke off before role activation, or `current` or what it leads to was removed.",
-                "remedy": site,
+                "what": f"{found['prefix']}/current leads to no whole generation: {found['current']['why']}.",
+                "cause": "A run broke off before role activation, or `current` or what it leads to was altered.",
+                "remedy": f"{site} --extra-vars stack_deep=true",
             }
         return
     others = [role for role, install in found["installs"].items() if current["installs"].get(role) != install["path"]]

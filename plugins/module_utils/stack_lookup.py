@@ -12,12 +12,18 @@ from ansible.module_utils.stack_installs import RECEIPT, install_state, read_jso
 HEART = "stack-heart"  # its name in a list of processes; the kernel keeps 15 characters
 
 
-def current_generation(prefix: str) -> dict[str, Any]:
-    """The receipt of the generation that `<prefix>/current` points to, with its "path"; {} unless it is whole."""
+def current_state(prefix: str, deep: bool = False) -> dict[str, str]:
+    """State of the generation that `<prefix>/current` points to, as `install_state` tells it, with its "path"."""
     path = os.path.realpath(os.path.join(prefix, "current"))
-    if install_state(path)["state"] != "present":
+    return {**install_state(path, deep), "path": path}
+
+
+def current_generation(prefix: str, deep: bool = False) -> dict[str, Any]:
+    """The receipt of the generation that `<prefix>/current` points to, with its "path"; {} unless it is whole."""
+    found = current_state(prefix, deep)
+    if found["state"] != "present":
         return {}
-    return {**read_json(os.path.join(path, RECEIPT)), "path": path}
+    return {**read_json(os.path.join(found["path"], RECEIPT)), "path": found["path"]}
 
 
 def driver_line() -> str:

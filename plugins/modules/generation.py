@@ -17,6 +17,10 @@ options:
   state: {description: What to bring about., type: str, choices: [staged, current], required: true}
   digest: {description: Identity of the generation., type: str, required: true}
   installs: {description: All installs as the role C(stack) looked them up., type: dict, required: true}
+  deep:
+    description: Whether to compare contents too, where a generation that is there is taken for whole.
+    type: bool
+    default: false
   run_tags: {description: The run's C(--tags)., type: list, elements: str, default: [all]}
   links: {description: 'Further links by relative path: their targets.', type: dict, default: {}}
   files:
@@ -51,11 +55,12 @@ from ansible.module_utils.stack_lookup import current_generation, seen_at
 from ansible.module_utils.stack_temporary import new_temporary, sweep
 
 
-def find(prefix: str, digest: str) -> int:
+def find(prefix: str, digest: str, deep: bool) -> int:
     """Number of the newest whole generation with `digest`; 0 without one."""
     for number in numbers(prefix):
         path = folder_of(prefix, number)
-        if read_json(os.path.join(path, RECEIPT)).get("digest") == digest and install_state(path)["state"] == "present":
+        same = read_json(os.path.join(path, RECEIPT)).get("digest") == digest
+        if same and install_state(path, deep)["state"] == "present":
             return int(number)
     return 0
 
@@ -89,12 +94,14 @@ def next_number(prefix: str) -> int:
     return max(numbers(prefix), default=0) + 1
 
 
-def stage(prefix: str, digest: str, installs: dict[str, str], links: dict[str, str], files: dict[str, str]) -> int:
+def stage(
+    prefix: str, digest: str, deep: bool, installs: dict[str, str], links: dict[str, str], files: dict[str, str]
+) -> int:
     """Make the generation and return its number. Two servers of a shared home may do this at once.
 
     `installs`: path by role.
     """
-    while not (existing := find(prefix, digest)):
+    while not (existing := find(prefix, digest, deep)):
         number = next_number(prefix)
         path = folder_of(prefix, number)
         building = new_temporary(prefix, "generation")
@@ -123,6 +130,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["staged", "current"], "required": True},
             "digest": {"type": "str", "required": True},
             "installs": {"type": "dict", "required": True},
+            "deep": {"type": "bool", "default": False},
             "run_tags": {"type": "list", "elements": "str", "default": ["all"]},
             "links": {"type": "dict", "default": {}},
             "files": {"type": "dict", "default": {}},
@@ -130,18 +138,18 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    prefix, digest = given["prefix"], given["digest"]
+    prefix, digest, deep = given["prefix"], given["digest"], given["deep"]
     installs = {role: install["path"] for role, install in given["installs"].items()}
     try:
-        before = current_generation(prefix)
-        number = find(prefix, digest)
+        before = current_generation(prefix, deep)
+        number = find(prefix, digest, deep)
         if given["state"] == "staged":
             check_installs(given["installs"], given["run_tags"] if module.check_mode else [])
             changed = not number
             if changed and module.check_mode:
                 number = next_number(prefix)
             elif changed:
-                number = stage(prefix, digest, installs, given["links"], given["files"])
+                number = stage(prefix, digest, deep, installs, given["links"], given["files"])
         else:
             changed = before.get("digest") != digest
             if changed and not module.check_mode:

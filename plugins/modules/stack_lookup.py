@@ -24,7 +24,7 @@ options:
       is built against).
     type: dict
     required: true
-  deep: {description: Re-hash every file of every install., type: bool, default: false}
+  deep: {description: Re-hash every file of every install and of the current generation., type: bool, default: false}
 """
 
 RETURN = r"""
@@ -34,8 +34,12 @@ installs:
   description: The wanted installs, paths made absolute, each with C(state) (present, absent, damaged) and C(why).
   type: dict
   returned: success
+current:
+  description: C(path), C(state) and C(why) of what C(current) points to.
+  type: dict
+  returned: success
 generation:
-  description: The current generation (C(number), C(digest), C(path), C(installs)); empty where there is none.
+  description: The current generation (C(number), C(digest), C(path), C(installs)); empty where there is no whole one.
   type: dict
   returned: success
 ladder: {description: This server's last check ladder and what it was run on., type: dict, returned: success}
@@ -47,7 +51,7 @@ import socket
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_installs import StackError, check_owner, install_state, no_full_path, read_json
-from ansible.module_utils.stack_lookup import current_generation, driver_line
+from ansible.module_utils.stack_lookup import current_generation, current_state, driver_line
 from ansible.module_utils.stack_wanted import wanted_installs
 
 
@@ -74,7 +78,8 @@ def main() -> None:
             path = os.path.join(prefix, wanted["path"])
             installs[role] = {**wanted, "path": path, **install_state(path, given["deep"])}
         found = {
-            "generation": current_generation(prefix),
+            "current": current_state(prefix, given["deep"]),
+            "generation": current_generation(prefix, given["deep"]),
             "ladder": read_json(os.path.join(prefix, "checks", server, "ladder.json")),
             "driver": driver_line(),
         }

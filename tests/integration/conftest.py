@@ -57,6 +57,6 @@ def things(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Sit
     datasets = {f"things_{name}": make(made, name=name, seed=seed) for seed, name in enumerate(["train", "val"])}
     (made / "datasets.json").write_text(json.dumps(datasets).replace(str(made), things))
     packed = subprocess.run(["tar", "c", "-C", made, "."], check=True, capture_output=True).stdout
-    unpack = f"mkdir -p {things} && tar x -C {things}"
+    unpack = f"rm -rf {things} && mkdir {things} && tar x -C {things}"
     subprocess.run([*site.fleet.ssh(site.server), unpack], input=packed, check=True, capture_output=True)
     return site

@@ -126,6 +126,95 @@ def test_modules_from_elsewhere_are_named(ladder: ModuleType) -> None:
     assert ladder.foreign_modules(modules, ["/prefix"]) == [("leak", "/home/a/.local/lib/leak.py")]
 
 
+def judged(ladder: ModuleType, name: str, stack: Any) -> str:
+    """What a check says: its detail, or why it failed."""
+    check = next(one for one in ladder.CHECKS if one.name == name)
+    result = ladder.run_check(check, stack)
+    return str(result["detail"] or result["reason"])
+
+
+def test_a_linker_needs_the_name_without_a_number(ladder: ModuleType, tmp_path: Path) -> None:
+    library, name = tmp_path / "libcudnn.so.7", tmp_path / "libcudnn.so"
+    library.write_bytes(b"")
+    for lead in (lambda: None, lambda: name.symlink_to("libcudnn.so.6")):
+        lead()
+        with pytest.raises(ladder.Failed, match=r"libcudnn.so does not lead to libcudnn.so.7, so nothing can be linked"):
+            ladder.require_linker_name(str(library))
+    name.unlink()
+    name.symlink_to(library.name)
+    ladder.require_linker_name(str(library))
+
+
+CONDA = """\
+#!/bin/sh
+case "$*" in
+  *json*) echo '["conda-4.3.16", "python-2.7.18"]' ;;
+  *) dirname "$(dirname "$0")" ;;
+esac
+"""
+
+
+def test_conda_lists_what_it_listed_when_it_was_installed(ladder: ModuleType, tmp_path: Path) -> None:
+    bin_folder, receipt = tmp_path / "bin", tmp_path / "receipt.json"
+    bin_folder.mkdir()
+    for name in ("conda", "python"):
+        (bin_folder / name).write_text(CONDA)
+        (bin_folder / name).chmod(0o755)
+    stack = ladder.Stack({"anaconda2": str(tmp_path)})
+    receipt.write_text(json.dumps({"checks": {"packages": ["conda-4.3.16", "python-2.7.18"]}}))
+    assert judged(ladder, "conda", stack) == "2 packages, as when it was installed"
+    receipt.write_text(json.dumps({"checks": {"packages": ["conda-4.3.16", "zlib-1"]}}))
+    assert judged(ladder, "conda", stack).endswith('was installed: "zlib-1", "python-2.7.18"')
+    (bin_folder / "python").write_text("#!/bin/sh\necho 'ImportError: No module named ssl'\nexit 1\n")
+    assert judged(ladder, "conda", stack) == "its Python is not whole: exit status 1: ImportError: No module named ssl"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"backports.functools-lru-cache": "1.5", "PyYAML": "3.12", "pip": "20"}, "all 2 packages that are pip's have"),
+        ({"backports.functools-lru-cache": "1.5", "PyYAML": "5.4.1"}, "pyyaml is 5.4.1, not 3.12"),
+        ({"PyYAML": "3.12"}, "backports-functools-lru-cache is not there, not 1.5"),
+    ],
+)
+def test_packages_have_the_locks_versions(
+    ladder: ModuleType, monkeypatch: pytest.MonkeyPatch, found: dict[str, str], said: str
+) -> None:
+    installed = [SimpleNamespace(project_name=name, version=version) for name, version in found.items()]
+    monkeypatch.setitem(sys.modules, "pkg_resources", SimpleNamespace(working_set=installed))
+    locked = {"backports-functools-lru-cache": "1.5", "pyyaml": "3.12"}
+    assert judged(ladder, "pins", ladder.Stack({"caffe2": "/nowhere"}, expect={"packages": locked})).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("#!{0}/bin/python", "the 1 that are Python start"),
+        ("#!/usr/bin/env python", "the 0 that are Python start"),
+        ("#!/bin/sh", "the 0 that are Python start"),
+        ("#!{1}", "{0}/bin/f2py is run by {1}, not by"),
+        ("#!{0}/bin/python2.6", "{0}/bin/f2py is run by {0}/bin/python2.6, not by"),
+    ],
+)
+def test_scripts_start_the_python_beside_them(ladder: ModuleType, tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_bytes(b"\x7fELF")
+    (tmp_path / "bin/f2py").write_text(line.format(tmp_path, sys.executable) + "\n")
+    found = judged(ladder, "scripts", ladder.Stack({"caffe2": str(tmp_path)}))
+    assert found.startswith(said.format(tmp_path, sys.executable))
+
+
+@pytest.mark.parametrize("left", ["PythonAPI/build/", ".git/", "detectron/a.o", "Detectron.egg-info/"])
+def test_a_tree_with_remains_of_a_build_is_named(ladder: ModuleType, tmp_path: Path, left: str) -> None:
+    (tmp_path / "builder").mkdir()
+    stack = ladder.Stack({"cocoapi": str(tmp_path)})
+    assert judged(ladder, "cocoapi_tree", stack) == "no build and no repository in the tree"
+    path = tmp_path / left
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir() if left.endswith("/") else path.write_text("")
+    assert judged(ladder, "cocoapi_tree", stack) == f"{path} is left in the tree"
+
+
 @pytest.mark.parametrize(
     ("output", "summary"),
     [

@@ -52,7 +52,7 @@ def test_without_a_file_named_those_found_on_this_server_are_taken(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "cannot be read: No such file or directory. DETECTRON_DATASETS names it."),
+        (None, "cannot be read: No such file or directory."),
         ("{", "is not JSON: "),
         ("[]", "holds no JSON object of datasets by name."),
         ('{"things": []}', "Dataset things of "),

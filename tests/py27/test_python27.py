@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from py27_sources import CODE, LADDER, PROGRAMS, STANDIN
+from py27_sources import CODE, LADDER, PROGRAMS, ROOT, STANDIN
 
 COMPILE = """
 import sys
@@ -17,6 +17,7 @@ for path in sys.argv[1:]:
 
 def test_everything_compiles(python27: str) -> None:
     sources = [path for folder in (CODE, PROGRAMS, STANDIN / "detectron") for path in sorted(folder.rglob("*.py"))]
+    sources.append(ROOT / "bench" / "operators_gpu.py")
     assert len(sources) > 20
     subprocess.run([python27, "-c", COMPILE, *map(str, sources)], check=True)
 

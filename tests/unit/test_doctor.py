@@ -178,7 +178,9 @@ def looked_up(**changes: Any) -> dict[str, Any]:
         "installs": {role: f"/p/opt/{role}/1" for role in roles},
     }
     ladder = {"digest": "0123", "driver": "", "time": 0, "rungs": [rung("import", "passed")]}
-    return {"prefix": "/p", "installs": installs, "generation": generation, "ladder": ladder, "driver": "", **changes}
+    current = {"path": "/p/generations/1", "state": "present", "why": ""}
+    known = {"installs": installs, "current": current, "generation": generation, "ladder": ladder}
+    return {"prefix": "/p", **known, "driver": "", **changes}
 
 
 def rung(name: str, status: str) -> dict[str, Any]:
@@ -232,6 +234,13 @@ def test_what_is_damaged_is_found_in_a_dict_of_ansibles_as_well() -> None:
 
 def test_installs_without_a_generation_cannot_be_used() -> None:
     assert ids(generation={}, ladder={}) == [("generation_none", "stop")]
+
+
+def test_a_damaged_generation_is_named_with_what_is_wrong_and_what_mends_it() -> None:
+    current = {"path": "/p/generations/1", "state": "damaged", "why": "activate.sh has other content"}
+    [found] = doctor_installed(looked_up(current=current, generation={}), SITE)
+    assert found["what"] == "/p/current leads to no whole generation: activate.sh has other content."
+    assert found["remedy"] == f"{SITE} --extra-vars stack_deep=true"
 
 
 def test_a_generation_of_other_installs_works_but_is_not_what_is_wanted() -> None:

@@ -547,9 +547,28 @@ def test_a_damaged_generation_is_not_used_again(prefix: Path) -> None:
     generation(prefix, "current")
     os.truncate(folder / "activate.sh", 0)
     assert look_up(prefix)["generation"] == {}
+    why = "activate.sh has another size"
+    assert look_up(prefix)["current"] == {"path": str(folder), "state": "damaged", "why": why}
     assert generation(prefix)["path"] == str(prefix / "generations/2")
     assert generation(prefix, "current")["changed"]
     assert look_up(prefix)["generation"]["digest"] == "d1"
+
+
+def test_a_generation_of_other_content_is_not_used_again_where_contents_are_compared(prefix: Path) -> None:
+    build(prefix)
+    activation = Path(generation(prefix)["path"]) / "activate.sh"
+    generation(prefix, "current")
+    times, mode = activation.stat(), activation.stat().st_mode
+    activation.chmod(0o644)
+    activation.write_bytes(activation.read_bytes()[::-1])
+    activation.chmod(mode)
+    os.utime(activation, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert look_up(prefix)["generation"]["digest"] == "d1"
+    assert not generation(prefix)["changed"]
+    assert look_up(prefix, deep=True)["current"]["why"] == "activate.sh has other content"
+    assert generation(prefix, deep=True)["path"] == str(prefix / "generations/2")
+    assert generation(prefix, "current", deep=True)["changed"]
+    assert look_up(prefix, deep=True)["generation"]["digest"] == "d1"
 
 
 def test_a_generation_without_an_install_names_the_tag(prefix: Path) -> None:

@@ -244,6 +244,9 @@ class DeviceTest(unittest.TestCase):
             workspace.RunOperatorOnce(core.CreateOperator('ConstantFill', [], ['one'], shape=[1], value=1.0))
         self.assertEqual(workspace.FetchBlob('gpu_0/one'), [1])
 
+    def test_a_seed_is_kept(self):
+        self.assertEqual(core.DeviceOption(caffe2_pb2.CUDA, 0, random_seed=7).random_seed, 7)
+
     def test_a_second_gpu_is_refused(self):
         for ask in (lambda: core.DeviceOption(caffe2_pb2.CUDA, 1), lambda: muji.OnGPU(1)):
             with self.assertRaisesRegexp(ValueError, 'GPU 1 was asked for: set NUM_GPUS to 1'):

@@ -7,6 +7,7 @@ import subprocess
 from caffe2.proto import caffe2_pb2
 from caffe2.python import core, dyndep, workspace
 
+from detectron.core.config import cfg
 from detectron.utils import env
 
 
@@ -20,10 +21,10 @@ def import_detectron_ops():
 
 
 def default_device(gpu_id=0):
-    """The given GPU where Caffe2 sees one, else the CPU."""
+    """The given GPU where Caffe2 sees one, else the CPU; either begins at the same random weights each time."""
     if workspace.NumCudaDevices():
-        return core.DeviceOption(caffe2_pb2.CUDA, gpu_id)
-    return core.DeviceOption(caffe2_pb2.CPU)
+        return core.DeviceOption(caffe2_pb2.CUDA, gpu_id, random_seed=cfg.RNG_SEED)
+    return core.DeviceOption(caffe2_pb2.CPU, random_seed=cfg.RNG_SEED)
 
 
 def get_nvidia_info():
