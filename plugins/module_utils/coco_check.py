@@ -52,7 +52,7 @@ def key(source: Source, folders: Iterable[str] = ("",)) -> dict[str, Any]:
     def state(path: str) -> list[int]:
         try:
             info = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):
             return []
         return [info.st_mtime_ns, 0 if stat.S_ISDIR(info.st_mode) else info.st_size]
 
@@ -170,15 +170,16 @@ class Checker:
         """Take in one image."""
         self.listed += 1
         ident, name = image.get("id"), image.get("file_name")
-        width, height = image.get("width"), image.get("height")
-        numbers = all(isinstance(size, (int, float)) and size > 0 and isfinite(size) for size in (width, height))
+        width: Any = image.get("width")
+        height: Any = image.get("height")
+        numbers = is_finite(width) and is_finite(height) and width > 0 and height > 0
         if not isinstance(ident, (int, str)) or not isinstance(name, str) or not name or not numbers:
             shown = ", ".join(f"{key}: {image.get(key)!r}" for key in ("id", "file_name", "width", "height"))
             self.findings.add("image_fields", shown)
         else:
             if ident in self.sizes:
                 self.findings.add("image_id_twice", f"{ident} ({name})")
-            self.sizes[ident] = (width, height)  # type: ignore[assignment]
+            self.sizes[ident] = (width, height)
             self.names.append(name)
             self.expected.append(self.sizes[ident])
 
@@ -191,7 +192,7 @@ class Checker:
             self.findings.add("annotation_fields", f"annotation {annotation.get('id', '?')} has no {error.args[0]}")
             return
         sound = isinstance(image, (int, str)) and isinstance(category, (int, str)) and crowd in (0, 1)
-        if not sound or not isinstance(area, (int, float)) or not isfinite(area):
+        if not sound or not is_finite(area):
             self.findings.add(
                 "annotation_fields",
                 f"annotation {ident} has image_id {image!r:.40}, category_id {category!r:.40}, iscrowd {crowd!r:.40}, "
@@ -448,6 +449,14 @@ class Checker:
 # --- Helpers ----------------------------------------------------------------------------------------------------------
 
 
+def is_finite(value: Any) -> bool:
+    """Whether a JSON value is a number that a computer's can be."""
+    try:
+        return isinstance(value, (int, float)) and isfinite(value)
+    except OverflowError:
+        return False
+
+
 def rle_problem(mask: dict[str, Any]) -> str:
     """What is wrong with an RLE mask; "" when nothing is."""
     size, counts = mask.get("size"), mask.get("counts")
@@ -496,7 +505,7 @@ def stats(folder: str, names: Sequence[str]) -> Iterator[os.stat_result | None]:
         for name in part:
             try:
                 found.append(os.stat(os.path.join(folder, name)))
-            except OSError:
+            except (OSError, ValueError):  # what no path can be, such as one with a null
                 found.append(None)
         return found
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SHOWN = 3  # examples that a finding shows
+LENGTH = 300  # characters of one, at most
 
 
 @dataclass(frozen=True)
@@ -460,7 +461,8 @@ class Findings:
         """Another thing to which `check` applies."""
         count = self.counts[check] = self.counts.get(check, 0) + 1
         if count <= SHOWN:
-            self.examples.setdefault(check, []).append(example)
+            # A file may hold half of a pair of surrogates, which nothing can print.
+            self.examples.setdefault(check, []).append(example[:LENGTH].encode("utf-8", "backslashreplace").decode())
 
     def result(self, published: bool = False, **names: str) -> list[dict[str, Any]]:
         """[{id, severity, breaks, title, what, cause, remedy, count, examples}], in the order of the catalogue.

@@ -116,6 +116,8 @@ class JsonStream:
                     raise self._broken(error.msg) from None
             except RecursionError:
                 raise Unreadable("json", "it is nested too deeply") from None
+            except ValueError as error:  # a number of thousands of digits
+                raise Unreadable("json", str(error)) from None
             else:
                 # A number at the end of what was read may go on.
                 if end < len(self._text) or not self._read(size):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import random
 import re
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +195,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("annotations_not_json", text(lambda whole: whole.replace('"id": 3', '"id" 3', 1)), '{"id" 3'),
     ("annotations_not_json", text(lambda whole: whole + "{}"), "it goes on after its end"),
     ("annotations_not_json", text('{"images": ' + "[" * 100_000), "nested too deeply"),
+    ("annotations_not_json", text('{"version": 1' + "0" * 5000 + "}"), "integer string conversion"),
     ("annotations_shape", top(images=None), "images is not there"),
     ("annotations_shape", top(categories={"1": "thing"}), "categories is an object"),
     ("annotations_shape", top(annotations=None), "annotations is not there"),
@@ -382,6 +385,62 @@ def test_a_file_is_read_whole_wherever_its_parts_end(dataset: Dataset, monkeypat
     for size in (1, 7, 64, 1000):
         monkeypatch.setattr("ansible.module_utils.coco_json.CHUNK", size)
         assert dataset.findings() == before
+
+
+# What a converter, a broken disk or a person may leave in an annotation file in place of something else.
+JUNK: tuple[Any, ...] = (
+    *(
+        None,
+        [],
+        {},
+        "x",
+        "",
+        True,
+        -1,
+        0,
+        1e308,
+        float("nan"),
+        float("inf"),
+        10**400,
+        [[]],
+        [None],
+        {"a": 1},
+        "a" * 5000,
+    ),
+    *("\0", "a\0b", "\ud800", "../..", "/etc/passwd", "gr\u00f6\u00dfe", [1, 2, 3, 4], [True] * 4),
+    *([10**400] * 6, [[10**400] * 6], [[1e308] * 6], {"size": [160, 200], "counts": [32000]}),
+)
+
+
+def places(data: Any) -> Iterator[tuple[Any, Any]]:
+    """(list or object, index or key) of everything in `data`."""
+    for key, value in list(
+        data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    ):
+        yield data, key
+        yield from places(value)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_stands_in_the_file_ends_in_a_report(seed: int, dataset: Dataset) -> None:
+    chance = random.Random(seed)
+    dataset.data["categories"].append({"id": 5, "name": "person", "keypoints": ["nose"]})
+    whole = json.dumps(dataset.data)
+    dataset.written = False
+    for _ in range(100):
+        data = json.loads(whole)
+        for _ in range(chance.choice((1, 1, 3))):
+            holder, key = chance.choice(list(places(data)))
+            holder[key] = copy.deepcopy(chance.choice(JUNK))
+        content = bytearray(json.dumps(data).encode())
+        if chance.random() < 0.3:
+            place = chance.randrange(len(content))
+            content[place : place + chance.randrange(20)] = chance.randbytes(chance.randrange(3))
+        dataset.file.write_bytes(content)
+        found = dataset.findings()
+        json.dumps(found, ensure_ascii=False).encode()
+        for finding in found.values():
+            assert len(finding["what"]) < 1000
 
 
 def test_every_entry_of_the_catalogue_is_tried_here() -> None:
