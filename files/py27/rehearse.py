@@ -585,8 +585,8 @@ def judge_evaluation(run, names, verdict):
 def rehearse(options, verdict, figures):
     """Climb the rungs; raises Stop at one without which the next cannot be."""
     own, cfg = read_config(options.config, verdict)
-    datasets = detectron_tool.read_datasets(options.datasets)
-    detectron_tool.register(datasets)
+    os.environ['DETECTRON_DATASETS'] = options.datasets
+    datasets = detectron_tool.registered_datasets()
     folder = os.path.join(options.folder, 'rehearsal')
     trains, tests = listed(cfg.TRAIN.DATASETS), listed(cfg.TEST.DATASETS)
     look_at_schedule(cfg, experiment_of(options.folder), verdict)

@@ -72,8 +72,14 @@ def test_the_comparison_with_a_gpu_says_where_there_is_none(first_run: FirstRun)
 
 def test_own_datasets_are_trained_on_and_evaluated_without_a_gpu_or_a_change_to_the_install(things: Site) -> None:
     on_cpu = {"DETECTRON_DATASETS": "$THINGS/datasets.json", "DETECTRON_DEVICE": "cpu"}
-    status, said = run_tool(things, train(), **on_cpu, DETECTRON_LOG_PERIOD="4")
+    command = train("NUM_GPUS", "2").replace(" --cfg", " --multi-gpu-testing --cfg")
+    status, said = run_tool(things, command, **on_cpu, DETECTRON_LOG_PERIOD="4")
     assert status == 0, said
+    generation = things.shell(f"readlink -f {things.prefix}/current").strip()
+    # The processes of its test know the datasets because they are started as this one was.
+    assert re.findall(r"detection range command: (\S+) --range (\d) (\d) ", said) == [
+        (f"{generation}/tools/test_net.py", *ends) for ends in (("0", "4"), ("4", "8"))
+    ]
     assert [json.loads(line)["iter"] for line in re.findall(r"^json_stats: (.*)$", said, re.M)] == [0, 4, 8, 11]
     assert "not asked: the CPU is used (DETECTRON_DEVICE)" in said
     assert "copypaste: Dataset: things_val\n" in said

@@ -21,7 +21,8 @@ c2.import_detectron_ops()
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cfg', dest='cfg_file', help='YAML file of options')
-    parser.add_argument('--multi-gpu-testing', action='store_true', help='accepted; the stand-in tests on one device')
+    parser.add_argument('--multi-gpu-testing', action='store_true', help='a test_net.py for each of cfg.NUM_GPUS')
+    parser.add_argument('--range', nargs=2, type=int, help='first image, and the one after the last')
     parser.add_argument('opts', nargs=argparse.REMAINDER, help='options: NAME VALUE ...; needs TEST.WEIGHTS')
     args = parser.parse_args(sys.argv[1:] or ['--help'])
     workspace.GlobalInit(['caffe2', '--caffe2_log_level=0'])
@@ -30,7 +31,7 @@ def main():
         config.merge_cfg_from_file(args.cfg_file)
     config.merge_cfg_from_list(args.opts)
     config.assert_and_infer_cfg()
-    test_engine.run_inference(config.cfg.TEST.WEIGHTS)
+    test_engine.run_inference(config.cfg.TEST.WEIGHTS, args.range, args.multi_gpu_testing)
 
 
 if __name__ == '__main__':

@@ -23,7 +23,7 @@ c2.import_detectron_ops()
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cfg', dest='cfg_file', help='YAML file of options')
-    parser.add_argument('--multi-gpu-testing', action='store_true', help='accepted; the stand-in tests on one device')
+    parser.add_argument('--multi-gpu-testing', action='store_true', help='a test_net.py for each of cfg.NUM_GPUS')
     parser.add_argument('--skip-test', action='store_true', help='do not test the final model')
     parser.add_argument('opts', nargs=argparse.REMAINDER, help='options as pairs: NAME VALUE ...')
     args = parser.parse_args(sys.argv[1:] or ['--help'])
@@ -38,7 +38,7 @@ def main():
     final = train.train_model()['final']
     if not args.skip_test:
         workspace.ResetWorkspace()
-        test_engine.run_inference(final)
+        test_engine.run_inference(final, multi_gpu_testing=args.multi_gpu_testing)
 
 
 if __name__ == '__main__':

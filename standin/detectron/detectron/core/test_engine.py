@@ -5,6 +5,8 @@ from __future__ import absolute_import, division, print_function
 import logging
 import os
 import pickle
+import subprocess
+import sys
 
 from caffe2.python import workspace
 import cv2
@@ -14,7 +16,7 @@ from detectron.core.config import cfg, get_output_dir
 from detectron.datasets import task_evaluation
 from detectron.datasets.json_dataset import JsonDataset
 from detectron.modeling import model_builder
-from detectron.utils import blob
+from detectron.utils import blob, env
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +44,51 @@ def im_detect_all(model, image):
     return found
 
 
-def run_inference(weights):
-    """Run the network over cfg.TEST.DATASETS; writes a detections.pkl for each and returns the metrics of each."""
-    model = initialize_model_from_cfg(weights)
+def run_inference(weights, ind_range=None, multi_gpu_testing=False):
+    """Run the network over cfg.TEST.DATASETS, or over a range of the images of the first; writes the detections of
+    each, and returns its metrics. `multi_gpu_testing` leaves the work to a test_net.py per GPU, each with a range."""
+    if ind_range:
+        name = cfg.TEST.DATASETS[0]
+        write(detect(weights, JsonDataset(name), ind_range), get_output_dir(name, training=False), ind_range)
+        return {}
     results = {}
     for name in cfg.TEST.DATASETS:
         dataset, folder = JsonDataset(name), get_output_dir(name, training=False)
-        by_image = [im_detect_all(model, cv2.imread(entry['image'])) for entry in dataset.get_roidb()]
-        all_boxes = [list(boxes) for boxes in zip(*by_image)]
-        path = os.path.join(folder, 'detections.pkl')
-        with open(path, 'wb') as stream:
-            pickle.dump({'all_boxes': all_boxes, 'cfg': dict(cfg)}, stream)
-        logger.info('Wrote detections to: %s', os.path.abspath(path))
+        all_boxes = detect_in_parallel(weights, dataset, folder) if multi_gpu_testing else detect(weights, dataset)
+        logger.info('Wrote detections to: %s', os.path.abspath(write(all_boxes, folder)))
         results[name] = task_evaluation.evaluate_all(dataset, all_boxes, folder)
     task_evaluation.log_copy_paste_friendly_results(results)
     return results
+
+
+def detect(weights, dataset, ind_range=(None, None)):
+    """all_boxes[class][image] of a dataset, or of a range of its images."""
+    model = initialize_model_from_cfg(weights)
+    by_image = [im_detect_all(model, cv2.imread(entry['image'])) for entry in dataset.get_roidb()[slice(*ind_range)]]
+    return [list(boxes) for boxes in zip(*by_image)]
+
+
+def detect_in_parallel(weights, dataset, folder):
+    """As `detect`, by the test_net.py beside the program that runs: sys.path[0] is where Detectron looks for it."""
+    options = os.path.join(folder, 'detection_range_config.yaml')
+    with open(options, 'w') as stream:
+        env.yaml_dump(cfg, stream=stream)
+    all_boxes = [[] for _ in range(cfg.MODEL.NUM_CLASSES)]
+    for part in np.array_split(np.arange(len(dataset.get_roidb())), cfg.NUM_GPUS):
+        ends = [str(part[0]), str(part[-1] + 1)]
+        command = [os.path.join(sys.path[0], 'test_net.py'), '--range'] + ends
+        command += ['--cfg', options, 'NUM_GPUS', '1', 'TEST.DATASETS', '("%s",)' % dataset.name, 'TEST.WEIGHTS', weights]
+        logger.info('detection range command: %s', ' '.join(command))
+        subprocess.check_call(command)
+        with open(os.path.join(folder, 'detection_range_%s_%s.pkl' % tuple(ends)), 'rb') as stream:
+            for boxes, more in zip(all_boxes, pickle.load(stream)['all_boxes']):
+                boxes.extend(more)
+    return all_boxes
+
+
+def write(all_boxes, folder, ind_range=None):
+    """Pickle detections into a folder; returns the file."""
+    path = os.path.join(folder, 'detection_range_%d_%d.pkl' % tuple(ind_range) if ind_range else 'detections.pkl')
+    with open(path, 'wb') as stream:
+        pickle.dump({'all_boxes': all_boxes, 'cfg': dict(cfg)}, stream)
+    return path
