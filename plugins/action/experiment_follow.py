@@ -28,7 +28,7 @@ def _why(failed: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, experiment in failed.items():
         lines += experiment_lines({name: experiment})
-        if not experiment["log"]["findings"]:
+        if not experiment["log"]["findings"] and not experiment["verdict"]:
             lines += [f"  log.txt: {end}" for end in experiment["log"]["end"][-5:]]
     return "\n".join(lines)
 
@@ -62,6 +62,9 @@ class ActionModule(ActionBase):
             elapsed = time.monotonic() - started
             if not waiting or (not to_the_end and (begun or elapsed >= seconds)):
                 failed = {name: experiments[name] for name in experiments if fail and _has_failed(experiments[name])}
+                for name, experiment in experiments.items():
+                    if fail and experiment["verdict"] and name not in failed:
+                        self._display.display("\n".join(experiment_lines({name: experiment})))
                 if failed:
                     return {"failed": True, "msg": _why(failed)}
                 return {**result, "changed": False}

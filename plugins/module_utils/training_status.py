@@ -13,6 +13,8 @@ def experiment_lines(experiments: Mapping[str, Any]) -> list[str]:
 
 def _lines(name: str, experiment: Mapping[str, Any]) -> list[str]:
     state, log = experiment["state"], experiment["log"]
+    if experiment.get("verdict") and state["state"] in ("finished", "failed"):
+        return _verdict_lines(name, state["server"], experiment["verdict"])
     words = [f"{name}: {state['state'] or 'never started'}"]
     if state["state"] == "running":
         words += [f"on {state['where']}", log["progress"]]
@@ -27,6 +29,18 @@ def _lines(name: str, experiment: Mapping[str, Any]) -> list[str]:
         if state["state"] != "finished" and log["state"]["last"]:
             words.append(f"it got to iteration {log['state']['last']['iter']}")
     return [", ".join(words), *(line for finding in log["findings"] for line in _finding_lines(finding))]
+
+
+def _verdict_lines(name: str, server: str, verdict: Mapping[str, Any]) -> list[str]:
+    """What a rehearsal found, rung by rung."""
+    said = {"passed": "passed", "failed": "FAILED", "not_applicable": "n/a"}
+    status = {"not_rehearsed": "cannot be rehearsed"}.get(verdict["status"], verdict["status"])
+    lines = [f"{name}: {status}, on {server}, in {verdict['total_seconds']:.0f} s"]
+    lines += [f"  STAND-IN    {verdict['stand_in']}"] if verdict["stand_in"] else []
+    for rung in verdict["rungs"]:
+        lines.append(f"  {rung['rung']:<10}  {said[rung['status']]:<6}  {rung['reason']}")
+        lines += [f"  {'':<18}  Remedy: {rung['remedy']}"] if rung["remedy"] else []
+    return lines
 
 
 def _finding_lines(finding: Mapping[str, Any]) -> list[str]:

@@ -35,7 +35,8 @@ RETURN = r"""
 experiments:
   description: >-
     By name: C(state), C(facts) (experiment.json), C(log) (how far it is), C(config) and C(baseline) (C(path) and
-    C(text); empty where there is none), C(ran) (the config of its last start).
+    C(text); empty where there is none), C(ran) (the config of its last start), C(verdict) (of a rehearsal that has
+    ended: its verdict.json).
   type: dict
   returned: success
 datasets: {description: Datasets that are known on this server., type: dict, returned: success}
@@ -133,6 +134,7 @@ def main() -> None:
                 "folder": folder,
                 "log": log_of(folder, state, given["signatures"], given["logs"].get(name, {})),
                 "facts": read_json(os.path.join(folder, "experiment.json")),
+                "verdict": read_json(os.path.join(folder, "verdict.json")),
             }
             wanted = given["configs"].get(name)
             if wanted:

@@ -76,6 +76,19 @@ def test_without_a_gpu_a_training_is_refused_and_the_rehearsal_is_named(lab: Lab
     assert "-e train_rehearsal=true" in said
 
 
+def test_a_rehearsal_ends_with_its_verdict_and_fails_the_run_where_something_failed(lab: Lab) -> None:
+    rehearse = "--extra-vars=train_rehearsal=true"
+    said = lab.play("train.yml", rehearse, good={**experiment(), "options": {}, "gpus": 2})
+    assert "good.rehearsal: passed, on " in said
+    assert "schedule passed a rate of 0.005 for 2 GPUs, 360000 iterations: scaled, as it was when the config" in said
+    assert "falling passed from " in said
+    said = lab.play("train.yml", rehearse, fails=True, good={**experiment(), "options": {"MODEL.NUM_CLASSES": 81}})
+    assert "good.rehearsal: failed, on " in said
+    assert "classes FAILED MODEL.NUM_CLASSES is 81, but things_train has 2 categories" in said
+    assert "Remedy: set MODEL.NUM_CLASSES to 3" in said
+    lab.site.shell(f"rm -r {lab.site.prefix}/runs/good.rehearsal")
+
+
 def test_a_training_goes_on_after_the_controller_has_ended(lab: Lab) -> None:
     said = lab.play("train.yml", long=experiment())
     assert re.search(r"\[server\d+\] long: iteration \d+ of 1000000", said)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.training_status import experiment_lines
 from experiments import experiment_configs, experiment_plans, experiment_problems, experiments_wanted
 
 BASELINE = """
@@ -200,3 +201,22 @@ def test_only_names_experiments_that_there_are() -> None:
     assert experiment_problems(given, "b") == []
     assert list(experiments_wanted(given, "b")) == ["b"]
     assert experiment_problems(given, "b, c") == ["train_only names c, and train_experiments has a, b."]
+
+
+def test_of_a_rehearsal_that_has_ended_its_verdict_is_told() -> None:
+    rungs = [
+        {"rung": "dataset", "status": "passed", "reason": "8 of 12 images", "remedy": ""},
+        {"rung": "classes", "status": "failed", "reason": "MODEL.NUM_CLASSES is 81", "remedy": "set it to 3"},
+        {"rung": "finite", "status": "not_applicable", "reason": "not reached", "remedy": ""},
+    ]
+    verdict = {"status": "failed", "stand_in": "This is a stand-in", "total_seconds": 4.6, "rungs": rungs}
+    state = {"state": "failed", "server": "gpu3", "final": False, "checkpoint": -1}
+    told = {"e2e.rehearsal": {"state": state, "log": {"findings": []}, "verdict": verdict}}
+    assert experiment_lines(told) == [
+        "e2e.rehearsal: failed, on gpu3, in 5 s",
+        "  STAND-IN    This is a stand-in",
+        "  dataset     passed  8 of 12 images",
+        "  classes     FAILED  MODEL.NUM_CLASSES is 81",
+        "                      Remedy: set it to 3",
+        "  finite      n/a     not reached",
+    ]
