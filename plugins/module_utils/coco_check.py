@@ -22,7 +22,7 @@ from ansible.module_utils.coco_layout import Source
 from ansible.module_utils.image_header import Header, read_header
 from ansible.module_utils.stack_installs import digest
 
-CHECKS = 2  # raised when a check is added or judges otherwise: what was checked before is checked again
+CHECKS = 3  # raised when a check is added or judges otherwise: what was checked before is checked again
 
 SAMPLE = 100  # images whose headers are read
 THREADS = 16  # which ask the file server for the sizes of images at the same time
@@ -200,7 +200,7 @@ class Checker:
             )
             return
         if type(ident) is not int or not ident:
-            self.findings.add("annotation_id", repr(ident))
+            self.findings.add("annotation_id", f"id {ident!r}")
         elif ident in self.ids:
             self.findings.add("annotation_id_twice", str(ident))
         else:
@@ -328,7 +328,11 @@ class Checker:
                 self.findings.add(
                     "annotation_category", f"category_id {ident!r} of {count:,} annotations, first annotation {example}"
                 )
-        numbers = sorted(ident for ident in set(ids) if isinstance(ident, int))
+        in_order = [ident for ident in ids if isinstance(ident, int)]
+        numbers = sorted(set(in_order))
+        for before, ident in zip(in_order, in_order[1:]):
+            if ident < before:
+                self.findings.add("category_order", f"{ident} comes after {before}")
         gaps = [number for before, number in zip(numbers, numbers[1:]) if number != before + 1]
         if gaps:
             self.findings.add("category_gaps", f"{len(numbers)} ids from {numbers[0]} to {numbers[-1]}")

@@ -33,11 +33,9 @@ def check_all(path: str, datasets: list[Mapping[str, Any]], known: Mapping[str, 
     checked: dict[str, Checked] = {}
 
     def checked_now(source: Source) -> Checked:
-        return (
-            checked.setdefault(source.name, Checker(source).check())
-            if source.name not in checked
-            else checked[source.name]
-        )
+        if source.name not in checked:
+            checked[source.name] = Checker(source).check()
+        return checked[source.name]
 
     reports: dict[str, Report] = {}
     for source in sources:

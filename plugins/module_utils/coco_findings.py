@@ -222,6 +222,14 @@ CATALOGUE = (
         "Give each category of {annotations} a name of its own, or merge them.",
     ),
     Check(
+        "category_order",
+        "warn",
+        "the categories are not in the order of their ids",
+        "Detectron numbers its classes in the file's order, the evaluation of cocoapi in that of the ids: the average "
+        "precision that the log gives to a class is another one's. The mean over all is right.",
+        "Sort the categories of {annotations} by id, and those of its other parts likewise.",
+    ),
+    Check(
         "category_gaps",
         "info",
         "the categories' ids have gaps",

@@ -232,6 +232,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("category_fields", top(categories=[]), "the list is empty"),
     ("category_id_twice", of("categories", 1, id=1), "1 (triangle2)"),
     ("category_name_twice", of("categories", 1, name="rectangle1"), "rectangle1"),
+    ("category_order", lambda dataset: dataset.data["categories"].reverse(), "1 comes after 2"),
     ("category_gaps", several(of("categories", 1, id=9), every_annotation(category_id=9)), "2 ids from 1 to 9"),
     ("category_unused", every_annotation(category_id=2), "rectangle1"),
     ("annotations_none", top(annotations=[]), "4 images"),
