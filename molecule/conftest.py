@@ -18,6 +18,7 @@ Python = Callable[..., str]
 Provision = Callable[..., subprocess.CompletedProcess[str]]
 
 REPOSITORY = Path(__file__).parents[1]
+SOURCES = os.environ.get("SCENARIO_SOURCES") or REPOSITORY / "mirror/sources.yml"
 SHARED_STATE = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 
 
@@ -96,7 +97,7 @@ def provision() -> Provision:
     """Run site.yml once more, with these arguments: the role under test, unless they say otherwise."""
 
     def run(*arguments: str, tags: str = os.environ["MOLECULE_SCENARIO_NAME"]) -> subprocess.CompletedProcess[str]:
-        inventory, sources = f"--inventory={SHARED_STATE}/inventory", f"--extra-vars=@{REPOSITORY}/mirror/sources.yml"
+        inventory, sources = f"--inventory={SHARED_STATE}/inventory", f"--extra-vars=@{SOURCES}"
         environment = os.environ | {"ANSIBLE_RUN_TAGS": tags, "ANSIBLE_LOG_PATH": os.devnull, "COLUMNS": "1000"}
         return subprocess.run(
             ["ansible-playbook", inventory, sources, *arguments, REPOSITORY / "site.yml"],

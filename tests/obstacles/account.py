@@ -16,6 +16,7 @@ from sandbox import Server
 from tests.integration.site_run import ROOT, Site, write_inventory
 
 SPOIL_HOME = ROOT / "molecule/shared/files/spoil_home.sh"
+LOGIN_SHELL = "/tmp/login_shell_started"  # is there when one was
 # What pip install --user and a system with other libraries leave.
 LEFT = {".local/lib/python2.7/site-packages/numpy/__init__.py": "", "mine/lib/libcudnn.so.6": ""}
 
@@ -24,7 +25,7 @@ def hostile_site(fleet: Fleet) -> Site:
     """Start that server, unless it runs, and write its inventory."""
     files = spoiled_home() | LEFT
     files[".cshrc"] = f"{for_csh(files['.bashrc'])}echo 'Welcome! The GPUs are free on Sundays.'\n"
-    files[".login"] = "exec /bin/bash\n"
+    files[".login"] = f"touch {LOGIN_SHELL}\nexec /bin/bash\n"
     server = Server(
         "server1",
         shell="/bin/csh",

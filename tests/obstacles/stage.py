@@ -118,8 +118,7 @@ def commands(prefix: str, server: str) -> dict[str, str]:
         # Ansible, unlike Jinja, leaves backslashes alone.
         return jinja.from_string(template.replace("\\", r"\\")).render(known) if isinstance(template, str) else template
 
-    lookup = {"prefix": prefix, "server": server, "installs": {"caffe2": {"path": "$CAFFE2"}}}
-    known: dict[str, Any] = {"stack_lookup": lookup}
+    known: dict[str, Any] = {"stack_lookup": {"prefix": prefix, "server": server}}
     given = variables["stack_environment"].items()
     known["stack_environment"] = {name: str(rendered(value, known)) for name, value in given}
     known["stack_run"] = rendered(variables["stack_run"], known)
@@ -129,9 +128,10 @@ def commands(prefix: str, server: str) -> dict[str, str]:
     def command(tasks: str, name: str, **more: Any) -> str:
         return " ".join(map(str, rendered(argv_of(ROOT / "roles" / tasks, name), known | more)))
 
+    build = partial(command, "stack/tasks/build_tree.yml", stack_tree_installs={"caffe2": "$CAFFE2"})
     create = partial(command, "caffe2/tasks/main.yml", "Create the conda environment", __caffe2_path="$SCRATCH/env")
     return {
-        "BUILD": command("stack/tasks/build_source.yml", "Compile the extensions in place"),
+        "BUILD": build("Compile the extensions in place"),
         "PIP": command("caffe2/tasks/main.yml", "Install the packages that are pip's", __caffe2_path="$CAFFE2"),
         "CONDA": create(stack_lock={"caffe2": {"conda_packages": python}}),
         "CONDA_CHANNEL": create(
