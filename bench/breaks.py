@@ -39,6 +39,7 @@ SHARED = ["molecule/shared/tests/test_install.py", "molecule/shared/tests/test_u
 
 def provisioned(state: Path) -> Site:
     """A server with the whole stack, and two generations of it, as after an upgrade."""
+    state.mkdir(parents=True, exist_ok=True)
     fleet = Fleet(state)
     fleet.up([Server("server1", network=False)])
     site = Site(fleet, fleet.named("server1"))
@@ -58,6 +59,7 @@ def red(site: Site, role: str) -> set[str]:
         "MOLECULE_SCENARIO_NAME": role,
         "MOLECULE_EPHEMERAL_DIRECTORY": str(site.fleet.state / "molecule"),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     inventory = f"--ansible-inventory={site.fleet.state}/inventory.yml"
     shared = SHARED[1:] if role == "activation" else SHARED

@@ -35,15 +35,20 @@ all_pytest() {
 
 # Side by side, because each leaves cores idle: Molecule runs a task at a time, on the slowest of its servers, and tests
 # wait for what they ask of others.
+# Usage: pytest_and_molecule --all | --scenario-name NAME [-- TESTS …]
 pytest_and_molecule() {
-  local log=.cache/molecule.log molecule failed=()
-  echo "All scenarios run at the same time. What they print is in $log, and comes here when all have ended."
+  local log=.cache/molecule.log molecule failed=() chosen=()
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    chosen+=("$1")
+    shift
+  done
+  echo "Molecule runs at the same time. What it prints is in $log, and comes here when all has ended."
   set -m # a process group of its own, which can be ended as a whole
-  scenarios --all >"$log" 2>&1 &
+  scenarios "${chosen[@]}" >"$log" 2>&1 &
   molecule=$!
   set +m
   trap 'kill -- "-$molecule"; wait "$molecule"; exit 130' INT TERM
-  all_pytest || failed+=(pytest)
+  all_pytest "${@:2}" || failed+=(pytest)
   wait "$molecule" || failed+=(Molecule)
   trap - INT TERM
   printf '\n-- Molecule\n'
@@ -63,8 +68,7 @@ other_lane() {
   step "Lane $1: environment" make --no-print-directory VENV="$environment" LANE="$1" "$environment/test.stamp"
   export PATH="$PWD/$environment/bin:$system_path"
   step "Lane $1: ansible-lint" ansible-lint
-  step "Lane $1: unit tests" all_pytest tests/unit
-  step "Lane $1: scenario site" scenarios --scenario-name site
+  step "Lane $1: unit tests and scenario site" pytest_and_molecule --scenario-name site -- tests/unit
 }
 
 step "System" scripts/system.sh tests
@@ -75,7 +79,7 @@ step "ruff format" ruff format --check
 step "mypy" mypy
 step "Mirror" ansible-playbook playbooks/mirror.yml
 step "Python 2.7" python27
-step "pytest and Molecule" pytest_and_molecule
+step "pytest and Molecule" pytest_and_molecule --all
 main_lane=$(core)
 for lane in "${lanes[@]}"; do
   if [ "${lane%% *}" != "$main_lane" ]; then other_lane "${lane%% *}"; fi
