@@ -1,6 +1,6 @@
 # Every target sets up what it needs, works from a fresh clone with an empty HOME, and leaves nothing outside the clone.
 .DEFAULT_GOAL := help
-.PHONY: help demo site obstacles test clean environment
+.PHONY: help demo site obstacles rehearse test clean environment
 
 VENV := .venv
 # The lane of a VENV other than .venv (scripts/lanes.sh); test.sh sets both.
@@ -30,6 +30,9 @@ site: $(VENV)/runtime.stamp ## Provision this machine, or the servers of INVENTO
 
 obstacles: $(VENV)/runtime.stamp ## Show what keeps Detectron from working elsewhere, and that it does not here
 	@scripts/obstacles.sh $(ARGS)
+
+rehearse: $(VENV)/runtime.stamp ## Show what an unscaled learning-rate schedule does, and a scaled one, on the CPU
+	@scripts/rehearse.sh $(ARGS)
 
 test: $(VENV)/test.stamp ## Lint, unit tests and all scenarios, on throwaway servers; stops at the first failure
 	@scripts/test.sh
