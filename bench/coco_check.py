@@ -27,7 +27,7 @@ import tiny_coco  # noqa: E402
 from run_module import run_module  # noqa: E402
 
 WIDTH, HEIGHT, CATEGORIES = 640, 480, 80
-POINTS = 45  # of a polygon, on average: train2014's file has 740 bytes per annotation
+POINTS = 38  # of a polygon, on average: train2014's file has 740 bytes per annotation
 LINKS = 30_000  # to one file: some filesystems allow no more than 65,000
 
 
