@@ -229,13 +229,13 @@ def install_state(root: str, deep: bool = False) -> dict[str, str]:
     return {"state": "present", "why": f"{len(manifest)} paths as recorded"}
 
 
-def settled_state(root: str, deep: bool, pause: float = 0.5) -> str:
+def settled_state(root: str, deep: bool, pause: float = 0.5) -> dict[str, str]:
     """State of an install that another server may be replacing right now: as `install_state` finds it in a folder that
     is the same one before and after. Raises OSError when that never comes to rest."""
     for _attempt in range(20):
         before = _identity(root)
         with contextlib.suppress(FileNotFoundError):  # renamed while it was listed
-            state = install_state(root, deep)["state"]
+            state = install_state(root, deep)
             if _identity(root) == before:
                 return state
         time.sleep(pause)

@@ -47,7 +47,7 @@ def compile_library(tree: str) -> None:
 
 def settle(tree: str, path: str, aside: str, deep: bool) -> bool:
     """Give the finished `tree` its name `path`; False where a whole one has it. A damaged one is renamed to `aside`."""
-    if settled_state(path, deep) != "present":
+    if settled_state(path, deep)["state"] != "present":
         with contextlib.suppress(FileNotFoundError):
             os.chmod(path, 0o755)  # a folder must be writable to be renamed
             os.rename(path, aside)

@@ -52,6 +52,7 @@ from ansible.module_utils.stack_installs import (
     claim,
     install_state,
     restrict_umask,
+    settled_state,
 )
 from ansible.module_utils.stack_lookup import processes_at
 from ansible.module_utils.stack_temporary import new_temporary, sweep
@@ -166,8 +167,9 @@ def main() -> None:
     lease = stack_lease.lease_path(prefix, role, install["digest"])
     holder = stack_lease.holder_of(given["run"])
     try:
-        # By content where the look-up found damage, which may be of a kind that no stat shows.
-        state = install_state(path, deep=install["state"] == "damaged")
+        # By content where the look-up found damage, which may be of a kind that no stat shows. A faster server that
+        # shares it may be renaming it aside meanwhile.
+        state = settled_state(path, deep=install["state"] == "damaged")
         if state["state"] == "present":
             module.exit_json(changed=False, build=False, path=path)
         diff = {"before": f"{role}: {state['state']} ({state['why']})\n", "after": f"{role}: {path}\n"}

@@ -231,7 +231,7 @@ def test_an_install_that_another_server_replaces_meanwhile_is_judged_again(
         return {"state": "damaged"}
 
     monkeypatch.setattr(stack_installs, "install_state", judge)
-    assert settled_state(str(tmp_path / "old"), deep=False, pause=0) == "present"
+    assert settled_state(str(tmp_path / "old"), deep=False, pause=0)["state"] == "present"
     assert len(judged) == 2
 
 
