@@ -9,7 +9,7 @@ On a throwaway server that site.yml provisions, unless one of an earlier run is 
   ladder     published so, as if the role had built it so: the checks of the ladder that fail
   testinfra  the same: the tests of the role's Molecule scenario that fail and did not before
 
-Exit status 0 where verify and testinfra both notice every break, and the ladder as the catalogue says. About 20 seconds
+Exit status 0 where verify and testinfra both notice every break, and the ladder as the catalogue says. Half a minute
 for each, after an installation of minutes.
 """
 
@@ -85,7 +85,7 @@ def judge(workshop: Workshop, one: Break, before: set[str]) -> bool:
     finally:
         workshop.mend()
     noticed = {
-        "re-hash": (state["why"], state["state"] == "damaged"),
+        "re-hash": (state["why"], (state["state"] == "damaged") != one.added),
         "ladder": (
             ", ".join(checks) or f"blind: {one.blind}",
             set(checks) >= set(one.ladder) if one.ladder else not checks,

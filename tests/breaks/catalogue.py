@@ -20,6 +20,7 @@ class Break:
     program: str
     ladder: tuple[str, ...] = ()
     alone: str = ""
+    added: bool = False
     blind: str = ""
 
     @staticmethod
