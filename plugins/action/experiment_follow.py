@@ -19,6 +19,14 @@ SELDOM = 20.0
 ENDED = ("finished", "failed", "stopped", "died", "")
 
 
+def _news(experiment: dict[str, Any]) -> str:
+    """How far an experiment is, in a line: for a rehearsal what it says last, since its numbers are not Detectron's."""
+    if experiment["state"]["state"] != "running":
+        return ""
+    end = experiment["log"]["end"]
+    return str(end[-1].strip() if experiment["facts"].get("rehearsal") and end else experiment["log"]["progress"])
+
+
 def _has_failed(experiment: dict[str, Any]) -> bool:
     return experiment["state"]["state"] in ("failed", "died")
 
@@ -52,7 +60,7 @@ class ActionModule(ActionBase):
                 return result
             experiments = result["experiments"]
             for name, experiment in experiments.items():
-                line = experiment["log"]["progress"] if experiment["state"]["state"] == "running" else ""
+                line = _news(experiment)
                 if line and line != shown.get(name):
                     shown[name] = line
                     self._display.display(f"[{server}] {name}: {line}")
