@@ -164,6 +164,14 @@ def _plan(name: str, asked: Experiment, look: Mapping[str, Any], settings: Mappi
         "refusals": [],
     }
     refusals: list[str] = plan["refusals"]
+    if asked["workspace"] and not found["workspace"]:
+        refusals.append(
+            f"{name}: there is no workspace {asked['workspace']} on this server. Make it: ansible-playbook "
+            f"playbooks/workspace.yml -e workspace_name={asked['workspace']}"
+        )
+        return plan
+    # A workspace goes on with the generation that it was built with.
+    plan["generation"] = found["workspace"].get("generation", plan["generation"])
     source, text = _config(asked["config"], settings["configs"], found["config"])
     if not text:
         refusals.append(
@@ -268,7 +276,9 @@ def _derive(
         "device": plan["device"],
         "stack": settings["stack"],
         "generation": plan["generation"],
-        "detectron": look["detectron"],
+        "detectron": {"path": f"{plan['workspace']}/detectron", "commit": found["workspace"].get("commit", "")}
+        if plan["workspace"]
+        else look["detectron"],
     }
     plan["command"] = _command(plan, asked, problem)
     plan["files"] = {

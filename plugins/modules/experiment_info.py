@@ -142,6 +142,8 @@ def main() -> None:
                 stem = os.path.basename(wanted["config"])
                 baseline = found if found["path"].startswith(f"{given['detectron']}/") else {}
                 experiments[name]["config"] = found
+                made = os.path.join(prefix, "work", wanted.get("workspace") or ".", "workspace.json")
+                experiments[name]["workspace"] = read_json(made) if wanted.get("workspace") else {}
                 experiments[name]["ran"] = text_of(os.path.join(folder, "config.yaml"))
                 experiments[name]["baseline"] = baseline or found_config(prefix, given["detectron"], stem, "")
         listed, error = [], ""

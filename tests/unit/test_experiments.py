@@ -54,8 +54,11 @@ def plan(tmp_path: Path, asked: dict[str, Any], **changes: Any) -> dict[str, Any
         "baseline": baseline,
         "ran": "",
         "state": {"state": "", "final": False},
+        "workspace": {},
     }
-    found.update({key: changes.pop(key) for key in ("ran", "state", "config", "baseline") if key in changes})
+    found.update(
+        {key: changes.pop(key) for key in ("ran", "state", "config", "baseline", "workspace") if key in changes}
+    )
     wanted = experiments_wanted({"e2e": {"config": "e2e", **asked}})
     settings = {
         "prefix": "/prefix",
@@ -122,6 +125,16 @@ def test_a_config_of_ones_own_beside_the_inventory_comes_first(tmp_path: Path) -
     assert made["facts"]["config"] == str(tmp_path / "e2e.yaml")
 
 
+def test_a_workspace_brings_its_own_code_and_the_generation_that_it_was_built_with(tmp_path: Path) -> None:
+    built = {"generation": "/prefix/generations/7", "commit": "c0ffee"}
+    made = plan(tmp_path, {"workspace": "alice"}, workspace=built)
+    assert made["refusals"] == []
+    assert made["facts"]["generation"] == "/prefix/generations/7"
+    assert made["facts"]["detectron"] == {"path": "/prefix/work/alice/detectron", "commit": "c0ffee"}
+    script = made["files"]["run.sh"]
+    assert script.index(". /prefix/generations/7/activate.sh") < script.index(". /prefix/work/alice/activate.sh")
+
+
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a dataset that nobody placed": ({"train": ["cats"]}, {}, "where cats is"),
     "a dataset that Detectron cannot use": (
@@ -138,6 +151,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a server without a GPU": ({}, {"ladder": NO_GPU}, "no GPU of this server"),
     "a ladder that was never climbed": ({}, {"ladder": {}}, "it was never climbed"),
     "a GPU that is too new": ({}, {"ladder": TOO_NEW}, "failed at cudnn_cublas: CUDNN_STATUS_EXECUTION_FAILED."),
+    "a workspace that is nowhere": ({"workspace": "alice"}, {}, "-e workspace_name=alice"),
     "a config that is nowhere": ({}, {"config": {"path": "", "text": ""}}, "there is no config e2e"),
     "a config that is no YAML": ({}, {"text": "{"}, "This is no YAML"),
     "what was started before": (
