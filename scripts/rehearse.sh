@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The document's two experiments, on a throwaway server's CPU: the same network, data, first weights, seed and number of
-# iterations, once at the learning rate of a schedule for 8 GPUs and once at that of the scaled one. The first diverges
-# and is diagnosed, the second learns; a picture shows both. Called by `make rehearse`.
+# The document's two experiments, on a throwaway server's CPU: the same network, data, seed and number of iterations, once
+# at the learning rate of a schedule for 8 GPUs and once at that of the scaled one. The first diverges and is diagnosed,
+# the second learns; a picture shows both. Called by `make rehearse`.
 # Usage: scripts/rehearse.sh [FILE]   FILE: variables that name the repositories, in place of mirror/sources.yml
 set -euo pipefail
 exec </dev/null
@@ -67,8 +67,10 @@ smaller=(--set 'TRAIN.SCALES=(160,)' --set TRAIN.MAX_SIZE=256 --set TEST.SCALE=1
 if grep -qs '^detectron_repository: detectron-standin' "$sources"; then
   rate=0.8 iterations=25
   detectron='a STAND-IN for Detectron, on the real Caffe2'
+  weights='The first weights are the same as well.'
 else
   detectron='the real Detectron'
+  weights='The first weights are not the same: Detectron draws them without its seed.'
   smaller+=(--set TRAIN.BATCH_SIZE_PER_IM=64 --set TRAIN.RPN_POST_NMS_TOP_N=100)
 fi
 
@@ -84,8 +86,8 @@ summary "make rehearse"
 cat <<END
 
 With $detectron:
-the same network, data, first weights, seed and number of iterations. Only the learning rate differs, by the factor 8
-that the linear scaling rule gives for 1 GPU in place of 8.
+the same network, data, seed and number of iterations. The learning rate differs, by the factor 8 that the linear
+scaling rule gives for 1 GPU in place of 8. $weights
 
 Losses of both:       $state/losses.png
 Run it again:         make rehearse
