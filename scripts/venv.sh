@@ -52,5 +52,10 @@ if ! read -r version python < <(find_python); then
   fi
   exit 3
 fi
+if [ -L "$folder" ]; then
+  # It would be emptied where it leads to, under others that use it.
+  echo "$folder is a link. Remove it, or run what you want without make." >&2
+  exit 1
+fi
 echo "Making $folder with Python $version ($python)"
 "$python" -m venv --clear "$folder"
