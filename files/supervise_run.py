@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any
 
-BEAT = 10.0  # seconds between two heartbeats; stack_lease has the same
+BEAT = 10.0  # seconds between two heartbeats: many within stack_lease.STALE, after which a run counts as lost
 GRACE = 20.0  # seconds from SIGTERM to SIGKILL
 
 
@@ -53,7 +53,11 @@ def main() -> None:
             ["/bin/sh", "run.sh"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     mine = {"pid": os.getpid(), "started": started(os.getpid()), "group": child.pid, "run": run}
-    write("process.json", mine)
+    try:
+        write("process.json", mine)
+    except OSError:  # a full disk: nobody would know of what was started
+        signal_all(child.pid, signal.SIGKILL)
+        raise
     due, told = 0.0, False
     while child.poll() is None:
         now = time.monotonic()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The document's two experiments, on a throwaway server's CPU: the same network, data, seed and number of iterations, once
-# at the learning rate of a schedule for 8 GPUs and once at that of the scaled one. The first diverges and is diagnosed,
-# the second learns; a picture shows both. Called by `make rehearse`.
+# The document's two experiments, on a throwaway server's CPU: the same network, data, first weights, seed and number of
+# iterations, once at the learning rate of a schedule for 8 GPUs and once at that of the scaled one. The first diverges
+# and is diagnosed, the second learns; a picture shows both. Called by `make rehearse`.
 # Usage: scripts/rehearse.sh [FILE]   FILE: variables that name the repositories, in place of mirror/sources.yml
 set -euo pipefail
 exec </dev/null
@@ -20,7 +20,7 @@ fleet() { python tests/fleet/fleet.py "$1" --state $state "${@:2}"; }
 
 play() {
   ansible-playbook --inventory $state/inventory.yml --extra-vars "@$sources" --extra-vars @files/rehearse.yml \
-    --extra-vars "rehearse_rate=$rate" "$@"
+    --extra-vars "rehearse_rate=$rate" --extra-vars "rehearse_weights=$weights" "$@"
 }
 
 start_server() {
@@ -44,8 +44,18 @@ shrink_baseline() {
     --set SOLVER.MAX_ITER=$iterations --set 'SOLVER.STEPS=[0]' --set SOLVER.WARM_UP_ITERS=0 "${smaller[@]}"
 }
 
-# Both at once. That one of them fails is what the show is about: the next step looks at which.
-run_both() { play playbooks/train.yml --extra-vars train_follow=true || true; }
+train() { play playbooks/train.yml --extra-vars train_follow=true --extra-vars "train_only=$1"; }
+
+# The stand-in draws the same weights each time; of the real Detectron, a run keeps those that it drew.
+draw_weights() {
+  weights=random train first
+  weights=/home/researcher/detectron/$stack/runs/first/train/things_train/generalized_rcnn/model_final.pkl
+}
+
+# Both at once. One of them must fail, and so the run; the next step looks at which.
+train_both() {
+  if train unscaled,scaled; then echo 'No experiment has failed.' && return 1; fi
+}
 
 judge() {
   play playbooks/train_status.yml | tee $state/status.txt
@@ -62,15 +72,14 @@ draw() {
   cp "$home/$picture" $state/losses.png
 }
 
-rate=2e-4 iterations=10
+rate=2e-4 iterations=10 weights=random first_weights=
 smaller=(--set 'TRAIN.SCALES=(160,)' --set TRAIN.MAX_SIZE=256 --set TEST.SCALE=160 --set TEST.MAX_SIZE=256)
 if grep -qs '^detectron_repository: detectron-standin' "$sources"; then
   rate=0.8 iterations=25
   detectron='a STAND-IN for Detectron, on the real Caffe2'
-  weights='The first weights are the same as well.'
 else
   detectron='the real Detectron'
-  weights='The first weights are not the same: Detectron draws them without its seed.'
+  first_weights=1
   smaller+=(--set TRAIN.BATCH_SIZE_PER_IM=64 --set TRAIN.RPN_POST_NMS_TOP_N=100)
 fi
 
@@ -79,15 +88,16 @@ step "Mirror" ansible-playbook playbooks/mirror.yml
 step "Throwaway server" start_server
 step "Provision it" play site.yml
 step "A schedule for 8 GPUs" shrink_baseline
-step "Train with it on one, unscaled and scaled" run_both
+if [ -n "$first_weights" ]; then step "The first weights" draw_weights; fi
+step "Train with it on one, unscaled and scaled" train_both
 step "Judge" judge
 step "Draw" draw
 summary "make rehearse"
 cat <<END
 
 With $detectron:
-the same network, data, seed and number of iterations. The learning rate differs, by the factor 8 that the linear
-scaling rule gives for 1 GPU in place of 8. $weights
+the same network, data, first weights, seed and number of iterations. Only the learning rate differs, by the factor 8
+that the linear scaling rule gives for 1 GPU in place of 8.
 
 Losses of both:       $state/losses.png
 Run it again:         make rehearse

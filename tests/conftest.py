@@ -23,8 +23,9 @@ class Scheduling(LoadFileScheduling):
 
 @cache
 def shares_the_first_run(file: str) -> bool:
-    """Whether tests of a file ask for the fixture."""
-    return "first_run: FirstRun" in (ROOT / file).read_text(encoding="utf-8")
+    """Whether tests of a file ask for the fixture, or for one that rests on it."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return "first_run: FirstRun" in text or "things: Site" in text
 
 
 @pytest.hookimpl(optionalhook=True)

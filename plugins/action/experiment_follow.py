@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase  # noqa: E402
 
 POLL = 2.0  # seconds between two looks at first; a run of days is looked at more seldom
 SELDOM = 20.0
+EXAMPLES = ("log", "not", "given", "not_given")
 ENDED = ("finished", "failed", "stopped", "died", "")
 
 
@@ -49,6 +50,11 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         fail = bool(arguments.pop("fail", False))
         to_the_end, seconds = bool(arguments.pop("to_the_end", False)), float(arguments.pop("seconds", 0))
+        # Without the examples, which are half of the catalogue, and for its own tests and page.
+        arguments["signatures"] = [
+            {key: value for key, value in signature.items() if key not in EXAMPLES}
+            for signature in arguments.get("signatures", [])
+        ]
         started = time.monotonic()
         shown: dict[str, str] = {}
         server = (task_vars or {}).get("inventory_hostname")

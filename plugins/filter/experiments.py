@@ -280,7 +280,7 @@ def _derive(
         if plan["workspace"]
         else look["detectron"],
     }
-    plan["command"] = _command(plan, asked, problem)
+    plan["command"] = _command(plan, asked)
     plan["files"] = {
         "config.yaml": configs.render(config, f"Derived from {source} by playbooks/train.yml."),
         "baseline.yaml": text,
@@ -289,7 +289,7 @@ def _derive(
     }
 
 
-def _command(plan: Mapping[str, Any], asked: Experiment, problem: Any) -> list[str]:
+def _command(plan: Mapping[str, Any], asked: Experiment) -> list[str]:
     """The words of the command; @TOOLS@ is the folder of Detectron's tools."""
     folder = plan["folder"]
     if plan["replace"]:

@@ -106,25 +106,21 @@ def state_of(folder: str) -> dict[str, Any]:
 
 
 def described_run(holder: Holder) -> str:
-    """Where a run works, for people: gpu1, process 4711, since 2026-11-25 12:00:00."""
+    """Where a run works, for people: gpu1, since 2026-11-25 12:00:00."""
     host, server = holder.get("host") or "", holder.get("server") or "another server"
     name = host or server if host in ("", server) else f"{host} ({server})"
     return f"{name}, since {holder.get('since', '?')}"
 
 
 def checkpoints(folder: str) -> dict[str, Any]:
-    """checkpoint (iteration of the last one; -1 without one), final (whether the final model is written), bytes (size
-    of one model)."""
-    found: dict[str, Any] = {"checkpoint": -1, "final": False, "bytes": 0}
-    for top, _folders, files in os.walk(os.path.join(folder, "train")):
+    """checkpoint (iteration of the last one; -1 without one), final (whether the final model is written)."""
+    found: dict[str, Any] = {"checkpoint": -1, "final": False}
+    for _top, _folders, files in os.walk(os.path.join(folder, "train")):
         for name in files:
             match = CHECKPOINT.fullmatch(name)
             if match:
                 found["checkpoint"] = max(found["checkpoint"], int(match[1]))
             found["final"] = found["final"] or name == "model_final.pkl"
-            if match or name == "model_final.pkl":
-                with contextlib.suppress(OSError):
-                    found["bytes"] = os.stat(os.path.join(top, name)).st_size
     return found
 
 
@@ -136,16 +132,18 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if "," in line]
 
 
-def gpus(run: Any = subprocess.run) -> list[dict[str, Any]]:
-    """This server's GPUs as nvidia-smi lists them: index, uuid, name, used and total (bytes), processes (ids).
+def gpus() -> list[dict[str, Any]]:
+    """This server's GPUs as nvidia-smi lists them: index, name, used (bytes of memory), processes (ids).
 
     Raises StackError where it does not answer; [] where there is no such program.
     """
     answers = []
-    for query in ("gpu=index,uuid,name,memory.used,memory.total", "compute-apps=gpu_uuid,pid"):
+    for query in ("gpu=index,uuid,name,memory.used", "compute-apps=gpu_uuid,pid"):
         command = ["nvidia-smi", f"--query-{query}", "--format=csv,noheader,nounits"]
         try:
-            done = run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SMI_TIMEOUT)
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SMI_TIMEOUT
+            )
         except FileNotFoundError:
             return []
         except subprocess.TimeoutExpired:
@@ -156,19 +154,16 @@ def gpus(run: Any = subprocess.run) -> list[dict[str, Any]]:
         if done.returncode:
             raise StackError(f"nvidia-smi failed: {(done.stdout + done.stderr).strip()[:300]}")
         answers.append(rows(done.stdout))
-    found = [
+    return [
         {
             "index": int(index),
-            "uuid": uuid,
             "name": name,
             "used": int(used) * 2**20 if used.isdigit() else 0,
-            "total": int(total) * 2**20 if total.isdigit() else 0,
             "processes": [int(pid) for app, pid in answers[1] if app == uuid and pid.isdigit()],
         }
-        for index, uuid, name, used, total in answers[0]
+        for index, uuid, name, used in answers[0]
         if index.isdigit()
     ]
-    return found
 
 
 def claims(prefix: str) -> dict[int, str]:
@@ -213,7 +208,7 @@ def choose_gpus(
     free = [index for index, used in uses.items() if not used]
     if len(free) < count:
         raise StackError(
-            f"{count} GPUs are wanted and {len(free)} of {len(listed)} are free. {table or 'There is none at all.'} "
+            f"Wanted are {count} GPUs, free {len(free)} of {len(listed)}. {table or 'There is none at all.'} "
             "Ask for fewer (gpus), wait, or take another server (--limit). The schedule follows the number of GPUs."
         )
     return free[:count]
@@ -257,8 +252,8 @@ def claim(folder: str, host: str) -> Holder:
     return mine
 
 
-def spawn(folder: str, holder: Holder, environment: Mapping[str, str]) -> int:
-    """Start the supervisor of a run whose lease `holder` has; returns its process id once run.sh has been started."""
+def spawn(folder: str, holder: Holder, environment: Mapping[str, str]) -> None:
+    """Start the supervisor of a run whose lease `holder` has; returns once run.sh has been started."""
     lease = os.path.join(folder, LEASE)
     with open(os.path.join(folder, "supervisor.txt"), "ab") as said:
         supervisor = subprocess.Popen(
@@ -277,7 +272,6 @@ def spawn(folder: str, holder: Holder, environment: Mapping[str, str]) -> int:
             with open(said.name, encoding="utf-8", errors="replace") as stream:
                 raise StackError(f"Its supervisor did not start: {stream.read()[-500:].strip() or 'it says nothing'}")
         time.sleep(0.05)
-    return supervisor.pid
 
 
 def log_event(folder: str, event: dict[str, Any]) -> None:

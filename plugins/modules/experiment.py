@@ -8,7 +8,7 @@ module: experiment
 short_description: Start an experiment detached from the login, or stop it
 description:
   - O(state=started) writes C(runs/<experiment>/) and starts C(run.sh) in it, under a supervisor that outlives the login
-    and the controller. It waits O(wait) seconds, so that what fails at once is told at once.
+    and the controller.
   - O(state=stopped) ends it, and all that it has started. What its last checkpoint holds is kept.
   - An experiment runs once at a time, also where servers share the folder.
 options:
@@ -23,26 +23,22 @@ options:
   facts: {description: What experiment.json is to say., type: dict, default: {}}
   files: {description: Text files to write into its folder., type: dict, default: {}}
   environment: {description: All environment variables of the run., type: dict, default: {}}
-  wait: {description: Seconds to watch it after its start., type: float, default: 10}
 """
 
 RETURN = r"""
 folder: {description: The experiment's folder., type: str, returned: success}
 outcome: {description: What became of it., type: dict, returned: success}
 gpu_ids: {description: GPUs that it was given., type: list, returned: success}
-log_end: {description: The last lines of its log., type: list, returned: success}
 """
 
 import os
 import socket
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.experiment_runs import (
     LEASE,
     NAME,
-    alive,
     choose_gpus,
     claim,
     claims,
@@ -62,18 +58,6 @@ from ansible.module_utils.stack_installs import StackError, restrict_umask
 from ansible.module_utils.stack_lease import release
 
 STOP_SECONDS = 60.0
-LOG_END = 4096  # bytes
-
-
-def log_end(folder: str) -> list[str]:
-    """The last lines of a run's log."""
-    try:
-        with open(os.path.join(folder, "log.txt"), "rb") as stream:
-            stream.seek(max(0, stream.seek(0, os.SEEK_END) - LOG_END))
-            text = stream.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-15:]
 
 
 def pick(given: dict[str, Any]) -> list[int]:
@@ -107,9 +91,6 @@ def start(given: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[int]
     except BaseException:
         release(os.path.join(folder, LEASE))
         raise
-    until = time.monotonic() + given["wait"]
-    while alive(folder)[0] and time.monotonic() < until:
-        time.sleep(0.2)
     return state_of(folder), picked
 
 
@@ -127,7 +108,6 @@ def main() -> None:
             "facts": {"type": "dict", "default": {}},
             "files": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
-            "wait": {"type": "float", "default": 10},
         },
         supports_check_mode=True,
     )
@@ -153,7 +133,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{folder} cannot be used: {error}. Mend that, and run the same command again.")
-    module.exit_json(changed=changed, folder=folder, outcome=after, gpu_ids=picked, log_end=log_end(folder))
+    module.exit_json(changed=changed, folder=folder, outcome=after, gpu_ids=picked)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ short_description: Tell what experiments a server has, and what a new one would 
 description:
   - Tells of each experiment of a prefix what became of it, what it was made of, and, from its log, how far it is, what
     it says now and what is wrong with it.
-  - Reads the configs that new experiments name, the datasets that role C(coco) has found, and which GPUs are free.
+  - Reads the configs that new experiments name, and the datasets that role C(coco) has found.
   - Changes nothing.
 options:
   prefix: {description: The stack's prefix., type: path, required: true}
@@ -36,29 +36,23 @@ experiments:
   description: >-
     By name: C(state), C(facts) (experiment.json), C(log) (how far it is), C(config) and C(baseline) (C(path) and
     C(text); empty where there is none), C(ran) (the config of its last start), C(verdict) (of a rehearsal that has
-    ended: its verdict.json).
+    ended: its verdict.json), C(workspace) (what its workspace was built of).
   type: dict
   returned: success
 datasets: {description: Datasets that are known on this server., type: dict, returned: success}
 reports: {description: What was found in them., type: dict, returned: success}
-gpus: {description: GPUs as nvidia-smi lists them., type: list, returned: success}
-claims: {description: Experiments by the GPU that they have been given., type: dict, returned: success}
-gpu_error: {description: Why the GPUs could not be listed., type: str, returned: success}
-host: {description: This server's own name., type: str, returned: success}
 detectron: {description: The install of Detectron and what it was built from., type: dict, returned: success}
-free_bytes: {description: Free space at the prefix., type: int, returned: success}
 """
 
 import contextlib
 import glob
 import os
-import shutil
 import socket
 import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.experiment_runs import claims, folder_of, gpus, names, state_of
+from ansible.module_utils.experiment_runs import folder_of, names, state_of
 from ansible.module_utils.stack_installs import RECEIPT, StackError, read_json
 from ansible.module_utils.training_log import findings, new_state, progress, read
 
@@ -146,18 +140,8 @@ def main() -> None:
                 experiments[name]["workspace"] = read_json(made) if wanted.get("workspace") else {}
                 experiments[name]["ran"] = text_of(os.path.join(folder, "config.yaml"))
                 experiments[name]["baseline"] = baseline or found_config(prefix, given["detectron"], stem, "")
-        listed, error = [], ""
-        try:
-            listed = gpus()
-        except StackError as failure:
-            error = str(failure)
         known = read_json(os.path.join(prefix, "checks", given["server"] or socket.gethostname(), "datasets.json"))
         built_from = read_json(os.path.join(given["detectron"], RECEIPT))
-        claimed = {str(index): name for index, name in claims(prefix).items()}
-        nearest = prefix
-        while not os.path.exists(nearest):
-            nearest = os.path.dirname(nearest)
-        free = shutil.disk_usage(nearest).free
     except (StackError, OSError) as failure:
         module.fail_json(msg=str(failure))
     module.exit_json(
@@ -165,11 +149,6 @@ def main() -> None:
         experiments=experiments,
         datasets=known.get("datasets", {}),
         reports=known.get("reports", {}),
-        gpus=listed,
-        claims=claimed,
-        gpu_error=error,
-        host=socket.gethostname(),
-        free_bytes=free,
         detectron={"path": given["detectron"], **built_from.get("inputs", {})},
     )
 

@@ -19,9 +19,9 @@ SUPERVISOR = (Path(__file__).resolve().parents[2] / "files/supervise_run.py").re
 SMI = """#!/bin/sh
 case "$1" in
   *gpu=*)
-    echo '0, GPU-a, Tesla V100, 3, 16160'
-    echo '1, GPU-b, Tesla V100, 3, 16160'
-    echo '2, GPU-c, Tesla V100, 9000, 16160' ;;
+    echo '0, GPU-a, Tesla V100, 3'
+    echo '1, GPU-b, Tesla V100, 3'
+    echo '2, GPU-c, Tesla V100, 9000' ;;
   *) echo 'GPU-b, 4711' ;;
 esac
 """
@@ -33,13 +33,20 @@ def prefix(tmp_path: Path) -> Path:
 
 
 def arguments(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
-    given = {"state": "started", "host": "gpu1", "environment": {"PATH": "/usr/bin:/bin"}, "wait": 0, **more}
+    given = {"state": "started", "host": "gpu1", "environment": {"PATH": "/usr/bin:/bin"}, **more}
     files = {"supervise_run.py": SUPERVISOR, "run.sh": script}
     return {"prefix": str(prefix), "experiment": experiment, "files": files, **given}
 
 
 def start(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
     return run_module("experiment", **arguments(prefix, script, experiment, **more))
+
+
+def ended(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
+    """What became of a run of moments."""
+    start(prefix, script, experiment, **more)
+    until(lambda: state(prefix, experiment)["state"] != "running")
+    return state(prefix, experiment)
 
 
 def stop(prefix: Path, experiment: str = "e2e_1") -> dict[str, Any]:
@@ -105,7 +112,7 @@ def test_stopping_ends_all_that_it_started_and_is_done_once(prefix: Path) -> Non
     ("script", "expected"), [("exit 0", "finished"), ("exit 3", "failed"), ("kill -9 $$", "failed")]
 )
 def test_the_end_is_told(prefix: Path, script: str, expected: str) -> None:
-    outcome = start(prefix, script, wait=30)["outcome"]
+    outcome = ended(prefix, script)
     assert outcome["state"] == expected
     assert (outcome["status"], outcome["signal"]) == {"exit 0": (0, None), "exit 3": (3, None)}.get(script, (None, 9))
 
@@ -119,7 +126,7 @@ def test_a_run_that_was_killed_with_its_supervisor_has_died_and_can_be_resumed(p
     again = start(prefix, "exit 0\n")
     assert "was started before, died, and has left no checkpoint" in again["msg"]
     assert "-e train_resume=true" in again["msg"]
-    assert start(prefix, "exit 0\n", resume=True, wait=30)["outcome"]["state"] == "finished"
+    assert ended(prefix, "exit 0\n", resume=True)["state"] == "finished"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_a_run_that_was_killed_with_its_supervisor_has_died_and_can_be_resumed(p
 def test_what_an_earlier_start_left_is_not_run_over(
     prefix: Path, files: dict[str, str], resume: bool, message: str
 ) -> None:
-    start(prefix, "exit 1\n", wait=30)
+    ended(prefix, "exit 1\n")
     folder = prefix / "runs/e2e_1/train/coco_2014_train/generalized_rcnn"
     folder.mkdir(parents=True)
     for name, text in files.items():
@@ -158,7 +165,7 @@ def test_check_mode_starts_nothing(prefix: Path) -> None:
 
 
 def test_a_run_of_another_server_counts_as_alive_while_its_heart_beats(prefix: Path) -> None:
-    start(prefix, "exit 0\n", wait=30)
+    ended(prefix, "exit 0\n")
     lease = prefix / "runs/e2e_1/running.json"
     lease.write_text(json.dumps({"run": "x", "server": "gpu7", "server_machine": "elsewhere", "since": "now"}))
     assert state(prefix)["state"] == "running"
@@ -189,7 +196,7 @@ def test_free_gpus_are_picked_and_no_two_runs_get_one(prefix: Path) -> None:
     won = next(result for result in results if not result.get("failed"))
     lost = next(result for result in results if result.get("failed"))
     assert won["gpu_ids"] == [0]
-    assert "1 GPUs are wanted and 0 of 3 are free" in lost["msg"]
+    assert "Wanted are 1 GPUs, free 0 of 3." in lost["msg"]
     assert "GPU 0 (Tesla V100): experiment" in lost["msg"]
     assert "GPU 1 (Tesla V100): process 4711; GPU 2 (Tesla V100): 9000 MiB in use" in lost["msg"]
     for name in ("a", "b"):
@@ -198,7 +205,7 @@ def test_free_gpus_are_picked_and_no_two_runs_get_one(prefix: Path) -> None:
 
 def test_without_a_gpu_a_start_says_so(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(prefix))
-    assert "2 GPUs are wanted and 0 of 0 are free. There is none at all." in start(prefix, "exit 0\n", gpus=2)["msg"]
+    assert "Wanted are 2 GPUs, free 0 of 0. There is none at all." in start(prefix, "exit 0\n", gpus=2)["msg"]
 
 
 @pytest.mark.parametrize(

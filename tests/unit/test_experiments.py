@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.training_status import experiment_lines
-from experiments import experiment_configs, experiment_plans, experiment_problems, experiments_wanted
+from experiments import FIELDS, experiment_configs, experiment_plans, experiment_problems, experiments_wanted
 
 BASELINE = """
 MODEL: {TYPE: generalized_rcnn, NUM_CLASSES: 81, FASTER_RCNN: true}
@@ -234,3 +235,10 @@ def test_of_a_rehearsal_that_has_ended_its_verdict_is_told() -> None:
         "                      Remedy: set it to 3",
         "  finite      n/a     not reached",
     ]
+
+
+def test_the_documentation_has_a_row_for_each_field() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/training.md").read_text()
+    table = text.partition("| field | default | meaning |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(FIELDS)
