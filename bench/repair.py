@@ -13,40 +13,30 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import random
-import subprocess
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests/fleet"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/fleet")]
 
 from fleet import Fleet  # noqa: E402
 from sandbox import Server  # noqa: E402
+
+from tests.integration.site_run import Site, write_inventory  # noqa: E402
 
 STATE = ROOT / ".fleet/repair"
 SERVER = Server("server1")
 KINDS = ("delete", "cut", "flip", "chmod")
 
 
-def run(*arguments: str) -> tuple[int, str, float]:
+def run(site: Site, *arguments: str) -> tuple[int, str, float]:
     """site.yml on the server: (exit status, output, seconds)."""
     started = time.monotonic()
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", f"{STATE}/inventory.yml", "-e", f"@{ROOT}/mirror/sources.yml", *arguments, str(ROOT / "site.yml")),
-        ],
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    done = site.provision(*arguments)
     return done.returncode, done.stdout, time.monotonic() - started
 
 
@@ -87,6 +77,7 @@ def main() -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     fleet = Fleet(STATE)
     fleet.up([SERVER])
+    site = Site(fleet, SERVER)
     wrong = []
 
     def expect(what: str, held: bool) -> None:
@@ -95,9 +86,9 @@ def main() -> int:
             wrong.append(what)
 
     try:
-        (STATE / "inventory.yml").write_text(json.dumps(fleet.inventory({"stack_cuda90_wheel": []})))
+        write_inventory(fleet)
         prefix = fleet.state / "homes" / SERVER.home_folder / "detectron/cuda90_wheel"
-        status, said, seconds = run()
+        status, said, seconds = run(site)
         expect(f"first install: {seconds:.0f} s", status == 0)
         files = [path for path in sorted(prefix.glob("opt/*/*/**/*")) if path.is_file() and not path.is_symlink()]
         files = [
@@ -110,30 +101,30 @@ def main() -> int:
             found[kind].add(path.relative_to(prefix).parts[1])
         print(", ".join(f"{kind}: {' '.join(sorted(roles))}" for kind, roles in found.items()), flush=True)
         seen = set().union(*(roles for kind, roles in found.items() if kind != "flip"))
-        status, said, seconds = run("--tags", "verify")
+        status, said, seconds = run(site, "--tags", "verify")
         named = {role for role in receipts(prefix) if f"{role} is damaged" in said}
         expect(
             f"--tags verify fails and names {' '.join(sorted(named))}",
             status != 0 and named == set().union(*found.values()),
         )
         before = receipts(prefix)
-        status, said, seconds = run()
+        status, said, seconds = run(site)
         rebuilt = {role for role, when in receipts(prefix).items() if before.get(role) != when}
         expect(f"a normal run built {' '.join(sorted(rebuilt))} anew: {seconds:.0f} s", status == 0 and rebuilt == seen)
         hidden = found["flip"] - seen
-        status, said, seconds = run("--tags", "verify")
+        status, said, seconds = run(site, "--tags", "verify")
         expect(
             f"--tags verify then says {status}, with flips left in: {' '.join(sorted(hidden)) or 'none'}",
             bool(status) == bool(hidden),
         )
         before = receipts(prefix)
-        status, said, seconds = run("-e", "stack_deep=true")
+        status, said, seconds = run(site, "-e", "stack_deep=true")
         rebuilt = {role for role, when in receipts(prefix).items() if before.get(role) != when}
         expect(
             f"stack_deep built {' '.join(sorted(rebuilt)) or 'nothing'} anew: {seconds:.0f} s",
             status == 0 and rebuilt == hidden,
         )
-        status, said, seconds = run("--tags", "verify")
+        status, said, seconds = run(site, "--tags", "verify")
         expect(f"--tags verify passes: {seconds:.0f} s", status == 0)
         if wrong:
             print(said)
