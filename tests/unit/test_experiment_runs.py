@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import experiment_runs
 from ansible.module_utils.stack_installs import StackError
+from ansible.module_utils.stack_lease import holder_of
 from run_module import Running, run_module
 
 SUPERVISOR = (Path(__file__).resolve().parents[2] / "files/supervise_run.py").read_text()
@@ -67,6 +68,14 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def is_gone(process: str) -> bool:
+    """Whether a process has ended, perhaps without its parent's notice."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
 def test_a_run_goes_on_when_who_started_it_has_ended(prefix: Path) -> None:
     started = start(prefix, "sleep 1; echo done\n")
     assert started["changed"]
@@ -104,7 +113,7 @@ def test_stopping_ends_all_that_it_started_and_is_done_once(prefix: Path) -> Non
     stopped = stop(prefix)
     assert stopped["changed"]
     assert stopped["outcome"]["state"] == "stopped"
-    assert not Path(f"/proc/{child}").exists()
+    until(lambda: is_gone(child))
     assert not stop(prefix)["changed"]
 
 
@@ -175,6 +184,54 @@ def test_a_run_of_another_server_counts_as_alive_while_its_heart_beats(prefix: P
     assert state(prefix)["state"] != "running"
 
 
+def test_a_run_that_will_not_end_is_killed_after_its_grace(prefix: Path) -> None:
+    files = {"supervise_run.py": SUPERVISOR.replace("GRACE = 20.0", "GRACE = 0.5")}
+    given = arguments(prefix, "trap '' TERM; echo >ready; while :; do sleep 1; done\n")
+    run_module("experiment", **{**given, "files": {**given["files"], **files}})
+    until(lambda: (prefix / "runs/e2e_1/ready").exists())
+    assert stop(prefix)["outcome"]["state"] == "stopped"
+
+
+def test_nothing_that_a_run_has_started_outlives_it(prefix: Path) -> None:
+    ended(prefix, "sleep 62 & echo $! >child; exit 0\n")
+    child = (prefix / "runs/e2e_1/child").read_text().strip()
+    until(lambda: is_gone(child))
+
+
+def test_a_run_shows_other_servers_that_it_lives(prefix: Path) -> None:
+    given = arguments(prefix, "sleep 60\n")
+    files = {"supervise_run.py": SUPERVISOR.replace("BEAT = 10.0", "BEAT = 0.1")}
+    run_module("experiment", **{**given, "files": {**given["files"], **files}})
+    lease = prefix / "runs/e2e_1/running.json"
+    os.utime(lease, (1, 1))
+    until(lambda: lease.stat().st_mtime > 1)
+    stop(prefix)
+
+
+def test_the_end_of_an_earlier_start_is_not_that_of_a_later_one(prefix: Path) -> None:
+    ended(prefix, "exit 1\n")
+    start(prefix, "exec sleep 60\n", resume=True)
+    process = json.loads((prefix / "runs/e2e_1/process.json").read_text())
+    os.kill(process["pid"], signal.SIGKILL)
+    os.killpg(process["group"], signal.SIGKILL)
+    until(lambda: state(prefix)["state"] == "died")
+
+
+def test_a_start_that_was_killed_before_it_began_is_none(prefix: Path) -> None:
+    ended(prefix, "exit 1\n")
+    here = holder_of({"run": "killed", "host": "gpu1"})
+    (prefix / "runs/e2e_1/running.json").write_text(json.dumps(here))
+    assert state(prefix)["state"] == "failed"
+    assert ended(prefix, "exit 0\n", resume=True)["state"] == "finished"
+
+
+def test_what_a_rehearsal_left_is_replaced_by_the_next(prefix: Path) -> None:
+    ended(prefix, "mkdir -p train; echo >train/model_final.pkl; exit 1\n")
+    assert ended(prefix, "exit 0\n", replace=True)["state"] == "finished"
+    assert not (prefix / "runs/e2e_1/train").exists()
+    assert len((prefix / "runs/e2e_1/events.jsonl").read_text().splitlines()) == 2
+
+
 # --- GPUs -------------------------------------------------------------------------------------------------------------
 
 
@@ -216,3 +273,18 @@ def test_without_a_gpu_a_start_says_so(prefix: Path, monkeypatch: pytest.MonkeyP
 def test_gpus_that_cannot_be_had_are_named(count: int, wanted: list[int], message: str) -> None:
     with pytest.raises(StackError, match=message):
         experiment_runs.choose_gpus(experiment_runs.gpus(), {}, count, wanted)
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_start_that_is_refused_leaves_the_name_free(prefix: Path) -> None:
+    assert "Wanted are 3 GPUs" in start(prefix, "exit 0\n", gpus=3)["msg"]
+    assert not (prefix / "runs/e2e_1/running.json").exists()
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_start_that_was_killed_while_it_picked_holds_up_nobody(prefix: Path) -> None:
+    lease = prefix / f"var/lease/gpus-{os.uname().nodename}.json"
+    lease.parent.mkdir(parents=True)
+    lease.write_text(json.dumps(holder_of({"run": "killed", "pid": 1, "started": "never"})))
+    assert start(prefix, "sleep 60\n", gpus=1)["gpu_ids"] == [0]
+    stop(prefix)

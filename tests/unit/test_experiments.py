@@ -136,6 +136,16 @@ def test_a_workspace_brings_its_own_code_and_the_generation_that_it_was_built_wi
     assert script.index(". /prefix/generations/7/activate.sh") < script.index(". /prefix/work/alice/activate.sh")
 
 
+def failing(rung: str) -> dict[str, Any]:
+    """A ladder that one rung of failed."""
+    failed = {"rung": rung, "status": "failed", "checks": [{"status": "failed", "reason": "It did not."}]}
+    return {"rungs": [failed if passed["rung"] == rung else passed for passed in PASSED["rungs"]]}
+
+
+def test_one_gpu_need_not_work_with_others(tmp_path: Path) -> None:
+    assert plan(tmp_path, {"gpus": 1}, ladder=failing("multi_gpu"))["refusals"] == []
+
+
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a dataset that nobody placed": ({"train": ["cats"]}, {}, "where cats is"),
     "a dataset that Detectron cannot use": (
@@ -153,6 +163,17 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "a ladder that was never climbed": ({}, {"ladder": {}}, "it was never climbed"),
     "a GPU that is too new": ({}, {"ladder": TOO_NEW}, "failed at cudnn_cublas: CUDNN_STATUS_EXECUTION_FAILED."),
     "a workspace that is nowhere": ({"workspace": "alice"}, {}, "-e workspace_name=alice"),
+    "GPUs that do not work together": (
+        {"gpus": 2},
+        {"ladder": failing("multi_gpu")},
+        "failed at multi_gpu: It did not.",
+    ),
+    "datasets of other classes": ({"train": ["coco_2014_train", "pets"]}, {}, "have different numbers of categories"),
+    "a rate that no config of Detectron has": (
+        {},
+        {"text": BASELINE.replace("0.02", "0.2"), "baseline": {"path": "", "text": ""}},
+        "10 times that of Detectron's own configs",
+    ),
     "a config that is nowhere": ({}, {"config": {"path": "", "text": ""}}, "there is no config e2e"),
     "a config that is no YAML": ({}, {"text": "{"}, "This is no YAML"),
     "what was started before": (
