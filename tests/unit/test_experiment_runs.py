@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import experiment_runs
 from ansible.module_utils.stack_installs import StackError
-from ansible.module_utils.stack_lease import holder_of
+from ansible.module_utils.stack_lease import holder_of, started_at
 from run_module import Running, run_module
 
 SUPERVISOR = (Path(__file__).resolve().parents[2] / "files/supervise_run.py").read_text()
@@ -192,6 +192,13 @@ def test_a_run_that_will_not_end_is_killed_after_its_grace(prefix: Path) -> None
     assert stop(prefix)["outcome"]["state"] == "stopped"
 
 
+def test_a_run_is_told_to_end_before_it_is_killed(prefix: Path) -> None:
+    start(prefix, "trap 'echo >told; exit 0' TERM; echo >ready; while :; do sleep 0.1; done\n")
+    until(lambda: (prefix / "runs/e2e_1/ready").exists())
+    stop(prefix)
+    assert (prefix / "runs/e2e_1/told").exists()
+
+
 def test_nothing_that_a_run_has_started_outlives_it(prefix: Path) -> None:
     ended(prefix, "sleep 62 & echo $! >child; exit 0\n")
     child = (prefix / "runs/e2e_1/child").read_text().strip()
@@ -287,4 +294,18 @@ def test_a_start_that_was_killed_while_it_picked_holds_up_nobody(prefix: Path) -
     lease.parent.mkdir(parents=True)
     lease.write_text(json.dumps(holder_of({"run": "killed", "pid": 1, "started": "never"})))
     assert start(prefix, "sleep 60\n", gpus=1)["gpu_ids"] == [0]
+    stop(prefix)
+
+
+@pytest.mark.usefixtures("smi")
+def test_a_start_waits_while_another_one_picks(prefix: Path) -> None:
+    lease = prefix / f"var/lease/gpus-{os.uname().nodename}.json"
+    lease.parent.mkdir(parents=True)
+    lease.write_text(json.dumps(holder_of({"run": "x", "pid": os.getpid(), "started": started_at(os.getpid())})))
+    waiting = Running("experiment", **arguments(prefix, "sleep 60\n", gpus=1))
+    until(lambda: (prefix / "runs/e2e_1/running.json").exists())
+    time.sleep(0.5)
+    assert not waiting.ended()
+    lease.unlink()
+    assert waiting.result()["gpu_ids"] == [0]
     stop(prefix)
