@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_coco
-import yaml
+from play_role import play_role
 
 Play = Callable[..., tuple[int, str]]
 
@@ -29,37 +27,7 @@ def play(tmp_path: Path) -> Play:
 
     def run(*arguments: str, **variables: Any) -> tuple[int, str]:
         given = {"stack_lock": {"name": "mine"}, "stack_lookup": {"prefix": str(tmp_path / "prefix")}, **variables}
-        play = {
-            "name": "Play the role without its dependency, for which variables stand in",
-            "hosts": "localhost",
-            "gather_facts": False,
-            "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
-            "tasks": yaml.safe_load((ROLE / "tasks/main.yml").read_text()),
-        }
-        (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
-        (tmp_path / "given.json").write_text(json.dumps(given))
-        done = subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible-playbook"),
-                *("--inventory", "localhost,", "--connection", "local"),
-                *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
-                *("--extra-vars", f"@{tmp_path}/given.json"),
-                *arguments,
-                tmp_path / "play.yml",
-            ],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_HOME": str(tmp_path / "ansible"),
-                "ANSIBLE_PIPELINING": "true",  # a local connection would need mkdir otherwise
-                "HOME": str(tmp_path),
-                "LC_ALL": "C.UTF-8",
-                "PATH": os.environ["PATH"],
-            },
-        )
-        return done.returncode, done.stdout
+        return play_role(ROLE, tmp_path, given, *arguments)
 
     return run
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from play_role import play_role
 from preflight import CATALOGUE
 
 Play = Callable[..., tuple[int, str]]
@@ -62,41 +60,7 @@ def play(tmp_path: Path) -> Play:
             "preflight_accepted": accepted,
             **variables,
         }
-        (tmp_path / "play.yml").write_text(
-            yaml.safe_dump(
-                [
-                    {
-                        "name": "Play the role without its dependency, for which variables stand in",
-                        "hosts": "localhost",
-                        "gather_facts": False,
-                        "vars_files": [str(ROLE / "defaults/main.yml"), str(ROLE / "vars/main.yml")],
-                        "tasks": load("tasks/main.yml"),
-                    }
-                ]
-            )
-        )
-        (tmp_path / "given.json").write_text(json.dumps(given))
-        done = subprocess.run(
-            [
-                Path(sys.executable).with_name("ansible-playbook"),
-                *("--inventory", "localhost,", "--connection", "local", "--check"),
-                *("--extra-vars", f"ansible_python_interpreter={sys.executable}"),
-                *("--extra-vars", f"@{tmp_path}/given.json"),
-                tmp_path / "play.yml",
-            ],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_HOME": str(tmp_path / "ansible"),
-                "ANSIBLE_PIPELINING": "true",  # a local connection would need mkdir otherwise
-                "HOME": str(tmp_path),
-                "LC_ALL": "C.UTF-8",
-                "PATH": path,
-            },
-        )
-        return done.returncode, done.stdout
+        return play_role(ROLE, tmp_path, given, "--check", path=path)
 
     return run
 
