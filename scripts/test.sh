@@ -37,7 +37,7 @@ all_pytest() {
 # wait for what they ask of others.
 # Usage: pytest_and_molecule --all | --scenario-name NAME [-- TESTS …]
 pytest_and_molecule() {
-  local log=.cache/molecule.log molecule failed=() chosen=()
+  local log=.cache/molecule.log pytest_log=.cache/pytest.log molecule failed=() chosen=()
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     chosen+=("$1")
     shift
@@ -48,11 +48,13 @@ pytest_and_molecule() {
   molecule=$!
   set +m
   trap 'kill -- "-$molecule"; wait "$molecule"; exit 130' INT TERM
-  all_pytest "${@:2}" || failed+=(pytest)
+  all_pytest "${@:2}" 2>&1 | tee "$pytest_log" || failed+=(pytest)
   wait "$molecule" || failed+=(Molecule)
   trap - INT TERM
   printf '\n-- Molecule\n'
   cat "$log"
+  # What failed comes last, where one looks first.
+  case " ${failed[*]} " in *" pytest "*) printf '\n-- pytest\n'; sed -n '/^=.* FAILURES =/,$p' "$pytest_log" ;; esac
   [ ${#failed[@]} -eq 0 ] || { echo "FAILED: ${failed[*]}" >&2; return 1; }
 }
 
