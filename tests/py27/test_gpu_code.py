@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import time
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -110,9 +109,7 @@ def test_the_locks_wheel_holds_what_the_lock_says(ladder: ModuleType, tmp_path: 
                 with wheel.open(f"torch/lib/{name}") as packed, (libraries / name).open("wb") as file:
                     shutil.copyfileobj(packed, file, 1 << 20)
         stack = ladder.Stack({"caffe2": str(tmp_path)}, expect={"compute_capabilities": LOCKED})
-        started = time.monotonic()
         found = run(ladder, "caffe2_gpu_code", stack)
-        assert time.monotonic() - started < 2
         assert found["detail"] == (
             "libcaffe2_gpu.so: machine code for 3.5, 3.7, 5.0, 6.0, 6.1, 7.0; PTX for 5.0 in 309 of 841 modules; "
             "libcaffe2_detectron_ops_gpu.so: machine code for 3.5, 5.0, 6.0, 7.0; PTX for 5.0 in 12 of 12 modules; "
