@@ -265,6 +265,7 @@ def _derive(
     ]
     plan["facts"] = {
         "asked": dict(asked),
+        "kind": "rehearsal" if settings["rehearsal"] else "training",
         "rehearsal": settings["rehearsal"],
         "config": source,
         "differences": differences,
@@ -273,6 +274,7 @@ def _derive(
             for key in ("NUM_GPUS", "TRAIN.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.STEPS")
         },
         "datasets": {dataset: look["reports"].get(dataset, {}).get("fingerprint", "") for dataset in used},
+        "weights": {"path": configs.option(config, "TRAIN.WEIGHTS")},
         "device": plan["device"],
         "stack": settings["stack"],
         "generation": plan["generation"],

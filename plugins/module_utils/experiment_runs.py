@@ -93,16 +93,23 @@ def state_of(folder: str) -> dict[str, Any]:
     and since when), status or signal of its end, ended (seconds since 1970), iteration of its last checkpoint (-1
     without one), final (whether the final model is written)."""
     working, holder = alive(folder)
-    ended = read_json(os.path.join(folder, "exit.json"))
     facts = read_json(os.path.join(folder, "experiment.json"))
     found: dict[str, Any] = {"where": described_run(holder) if holder else "", **checkpoints(folder)}
     found["server"] = holder.get("server", "") or facts.get("server", "")
     if working:
         return {**found, "state": "running", "here": is_here(holder)}
+    return {**found, **became(folder)}
+
+
+def became(folder: str) -> dict[str, Any]:
+    """What became of the last start in a folder, which works no more: state (finished, failed, stopped, died; "" before
+    the first); of the first three also status, signal, ended."""
+    ended = read_json(os.path.join(folder, "exit.json"))
+    facts = read_json(os.path.join(folder, "experiment.json"))
     if ended and ended.get("run") == facts.get("run"):
         state = "stopped" if ended.get("stopped") else "finished" if ended.get("status") == 0 else "failed"
-        return {**found, "state": state, **{key: ended.get(key) for key in ("status", "signal", "ended")}}
-    return {**found, "state": "died" if facts else ""}
+        return {"state": state, **{key: ended.get(key) for key in ("status", "signal", "ended")}}
+    return {"state": "died" if facts else ""}
 
 
 def described_run(holder: Holder) -> str:

@@ -31,6 +31,7 @@ UNFINISHED = 8 * 2**20  # bytes of a line without an end that are waited for
 SHOWN = 300  # characters of a line in a finding
 POINTS = 400  # of the series that is kept: older ones thinned out, evenly over the run
 NEAR = 30  # lines between a signature's `after` and its pattern
+TABLES = 24  # datasets, tasks of each and metrics of each that are kept of the tables of an evaluation
 PERIOD = 20  # iterations between two statistics of Detectron
 EXPLODES = 10.0  # times the loss at the run's start
 SILENT = 10  # times that statistics may take as long as they usually do
@@ -48,6 +49,7 @@ _FINAL = re.compile(r"Saving parameters and momentum to .{0,4000}model_final\.pk
 _ERROR = re.compile(
     r"^(?:CRITICAL |ERROR |(?:[A-Za-z_][\w.]{0,100})?(?:Error|Exception|Interrupt)\b|terminate called|Killed\b)"
 )
+_TABLE = re.compile(r"(?:^|: )copypaste: (?:(Dataset|Task): (.{1,200})|([^:]{1,2000}))$")
 _TIMEDELTA = re.compile(r"(?:(-?\d{1,9}) days?, )?(\d{1,2}):(\d{2}):(\d{2})")
 
 
@@ -55,7 +57,8 @@ def new_state() -> State:
     """Nothing read yet.
 
     offset: bytes read. line: lines read. phase: starting, training, testing. last: the last statistics, read_at the
-    time of the log then. first: the losses at the start. seen: {id: {line, text, count}} of signatures.
+    time of the log then. first: the losses at the start. least: the smallest. seen: {id: {line, text, count}} of
+    signatures. results: {dataset: {task: {metric: number}}} of evaluations. attempt: how often train_net.py started.
     """
     return {
         "offset": 0,
@@ -63,6 +66,7 @@ def new_state() -> State:
         "skipping": False,
         "max_iter": 0,
         "log_at": 0.0,
+        "attempt": 0,
         **_new_attempt(),
     }
 
@@ -75,6 +79,7 @@ def _new_attempt() -> State:
         "last_at": 0.0,
         "period": PERIOD,
         "first": [],
+        "least": None,
         "series": [],
         "stride": 1,
         "count": 0,
@@ -82,6 +87,8 @@ def _new_attempt() -> State:
         "seen": {},
         "before": {},
         "error": {},
+        "results": {},
+        "table": {},
     }
 
 
@@ -141,7 +148,7 @@ def _line(state: State, raw: bytes, known: Iterable[Any], afters: Iterable[Any])
         if not text:
             return
     if _START.search(text):
-        state.update(_new_attempt())
+        state.update(_new_attempt(), attempt=state["attempt"] + 1)
     if _RESUMED.search(text):
         state["first"] = []
     if found := _MAX_ITER.search(text):
@@ -151,6 +158,8 @@ def _line(state: State, raw: bytes, known: Iterable[Any], afters: Iterable[Any])
         state["testing"] = {"image": int(found[1]), "images": int(found[2]), "eta": _seconds(found[3])}
     elif _FINAL.search(text):
         state["phase"] = "testing"
+    if "copypaste: " in text and (found := _TABLE.search(text)):
+        _table(state, found)
     if _ERROR.search(text):
         state["error"] = {"line": state["line"], "text": text[:SHOWN]}
     for signature, patterns in known:
@@ -214,6 +223,8 @@ def _statistics(state: State, stats: dict[str, Any], text: str) -> None:
         _see(state, "loss_explodes", text)
     if not lost and len(state["first"]) < 3:
         state["first"].append(stats["loss"])
+    if not lost and (state["least"] is None or stats["loss"] < state["least"]):
+        state["least"] = stats["loss"]
     if state["count"] % state["stride"] == 0:
         state["series"].append([stats["iter"], _json(stats["loss"]), _json(stats.get("lr", math.nan))])
         if len(state["series"]) > POINTS:
@@ -222,6 +233,26 @@ def _statistics(state: State, stats: dict[str, Any], text: str) -> None:
     state["count"] += 1
     state["last"] = {key: value if isinstance(value, int) else _json(value) for key, value in stats.items()}
     state["last_at"] = state["log_at"]
+
+
+def _table(state: State, found: re.Match[str]) -> None:
+    """Take a line of the tables in that Detectron prints after an evaluation: the dataset, the task, names, numbers."""
+    table, key, cells = state["table"], found[1], (found[3] or "").split(",")
+    if key == "Dataset":
+        state["table"] = {"dataset": found[2]}
+    elif key == "Task" and "dataset" in table:
+        state["table"] = {"dataset": table["dataset"], "task": found[2]}
+    elif "task" in table and "names" not in table:
+        table["names"] = cells
+    elif "names" in table:
+        state["table"] = {"dataset": table["dataset"]}
+        numbers = [_number(cell) for cell in cells]
+        datasets = state["results"]
+        tasks = datasets.get(table["dataset"], {})
+        room = (table["dataset"] in datasets or len(datasets) < TABLES) and len(tasks) < TABLES
+        if room and len(numbers) == len(table["names"]) <= TABLES and None not in numbers:
+            tasks[table["task"]] = dict(zip(table["names"], map(_json, numbers)))
+            datasets[table["dataset"]] = tasks
 
 
 def _json(value: float | None) -> float | None:

@@ -20,9 +20,14 @@ options:
   replace: {description: Remove what an earlier start left., type: bool, default: false}
   gpus: {description: Number of free GPUs to pick; 0 for none., type: int, default: 0}
   gpu_ids: {description: GPUs to take instead of picking., type: list, elements: int, default: []}
-  facts: {description: What experiment.json is to say., type: dict, default: {}}
+  facts: {description: What experiment.json and the log of experiments are to say., type: dict, default: {}}
   files: {description: Text files to write into its folder., type: dict, default: {}}
   environment: {description: All environment variables of the run., type: dict, default: {}}
+  signatures:
+    description: What is wrong, by how a log says it, for the record of an earlier start's end.
+    type: list
+    elements: dict
+    default: []
 """
 
 RETURN = r"""
@@ -33,9 +38,11 @@ gpu_ids: {description: GPUs that it was given., type: list, returned: success}
 
 import os
 import socket
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.experiment_log import record_start, settle
 from ansible.module_utils.experiment_runs import (
     LEASE,
     NAME,
@@ -78,15 +85,18 @@ def start(given: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[int]
     os.makedirs(folder, exist_ok=True)
     holder = claim(folder, given["host"])
     try:
+        settle(prefix, name, given["signatures"], time.time(), over=True)
         if given["replace"]:
             clear(folder)
         with one_at_a_time(prefix):
             picked = pick(given)
             facts = {**given["facts"], "name": name, "gpu_ids": picked, "run": holder["run"]}
-            remember(folder, {**facts, "server": socket.gethostname(), "host": given["host"], "since": holder["since"]})
+            facts.update(server=socket.gethostname(), host=given["host"], since=holder["since"])
+            remember(folder, facts)
         numbers = ",".join(map(str, picked))
         write_files(folder, {path: text.replace("@GPUS@", numbers) for path, text in given["files"].items()})
         log_event(folder, {"event": "resumed" if given["resume"] else "started", **facts})
+        record_start(prefix, facts, given["files"], given["resume"], time.time())
         spawn(folder, holder, given["environment"])
     except BaseException:
         release(os.path.join(folder, LEASE))
@@ -108,6 +118,7 @@ def main() -> None:
             "facts": {"type": "dict", "default": {}},
             "files": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
+            "signatures": {"type": "list", "elements": "dict", "default": []},
         },
         supports_check_mode=True,
     )
@@ -127,6 +138,7 @@ def main() -> None:
             after, picked = start(given, module.check_mode)
         elif changed and not module.check_mode:
             after = stop(folder, STOP_SECONDS)
+            settle(given["prefix"], given["experiment"], given["signatures"], time.time())
         else:
             after = before
     except StackError as error:

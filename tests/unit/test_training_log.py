@@ -206,6 +206,60 @@ def test_what_only_looks_like_statistics_is_passed_over(line: str, log: Log) -> 
     assert state["count"] == 1
 
 
+TABLE = """INFO task_evaluation.py: 185: copypaste: Dataset: things_val
+INFO task_evaluation.py: 187: copypaste: Task: box
+INFO task_evaluation.py: 190: copypaste: AP,AP50
+INFO task_evaluation.py: 191: copypaste: 0.2500,-1.0000
+INFO task_evaluation.py: 187: copypaste: Task: mask
+INFO task_evaluation.py: 190: copypaste: AP,AP50
+INFO task_evaluation.py: 191: copypaste: 0.1250,nan
+INFO task_evaluation.py: 185: copypaste: Dataset: other: val
+INFO task_evaluation.py: 187: copypaste: Task: box
+INFO task_evaluation.py: 190: copypaste: AP
+INFO task_evaluation.py: 191: copypaste: 1.0000
+"""
+RESULTS = {
+    "things_val": {"box": {"AP": 0.25, "AP50": -1.0}, "mask": {"AP": 0.125, "AP50": None}},
+    "other: val": {"box": {"AP": 1.0}},
+}
+
+
+def test_tables_of_an_evaluation_are_read(log: Log) -> None:
+    for line in TABLE.splitlines():
+        log.write(f"{line}\n").read()
+    assert log.read()["results"] == RESULTS
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["copypaste: AP,AP50", "copypaste: 0.1,0.2"],
+        ["copypaste: Task: box", "copypaste: AP", "copypaste: 0.1"],
+        ["copypaste: Dataset: a", "copypaste: AP", "copypaste: 0.1"],
+        ["copypaste: Dataset: a", "copypaste: Task: box", "copypaste: AP,AP50", "copypaste: 0.1"],
+        ["copypaste: Dataset: a", "copypaste: Task: box", "copypaste: AP", "copypaste: much"],
+        ["copypaste: Dataset: a", "copypaste: Task: box", "copypaste: " + "AP," * 300, "copypaste: " + "1," * 300],
+        ["copypaste: Dataset: " + "a" * 1000, "copypaste: Task: box", "copypaste: AP", "copypaste: 1"],
+    ],
+)
+def test_what_only_looks_like_a_table_is_passed_over(lines: list[str], log: Log) -> None:
+    assert log.write("\n".join([*lines, TABLE])).read()["results"] == RESULTS
+
+
+def test_tables_without_number_are_not_kept(log: Log) -> None:
+    some = ("Dataset: {0}", "Task: {0}", "{0}", "1.0", "Dataset: same", "Task: {0}", "{0}", "1.0")
+    log.write("".join(f"copypaste: {line.format(number)}\n" for number in range(2000) for line in some))
+    assert len(json.dumps(log.read())) < 5000
+
+
+def test_a_start_of_the_same_log_begins_anew_and_is_counted(log: Log) -> None:
+    begun = "INFO train_net.py: 95: Called with args:\n"
+    state = log.write(f"{begun}{stats(0, 1.0)}{stats(20, 0.5)}{stats(40, 2.0)}{TABLE}").read()
+    assert (state["attempt"], state["least"]) == (1, 0.5)
+    state = log.write(f"{begun}{stats(0, 3.0)}").read()
+    assert (state["attempt"], state["least"], state["results"]) == (2, 3.0, {})
+
+
 def test_half_a_line_is_read_when_it_is_whole(log: Log) -> None:
     for part in (STRINGS[:30], STRINGS[30:100]):
         assert log.write(part).read()["last"] == {}
