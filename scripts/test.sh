@@ -30,7 +30,7 @@ scenarios() {
 # By file, in the order of their names: tests/integration, whose files take minutes, before the many small ones that
 # fill what is left of the time.
 all_pytest() {
-  pytest --numprocesses auto --dist loadfile --no-loadscope-reorder "$@"
+  pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 30 "$@"
 }
 
 # Side by side, because each leaves cores idle: Molecule runs a task at a time, on the slowest of its servers, and tests
