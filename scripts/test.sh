@@ -19,43 +19,49 @@ python27() {
 }
 export PYTHON27=$PWD/.cache/anaconda2/bin/python2.7
 
-# Ends servers that a killed run left, before and, whatever happens, after.
+# On servers of its own, which end before and, whatever happens, after.
 # Usage: scenarios --all | --scenario-name NAME
-scenarios() {
-  trap 'python tests/fleet/fleet.py down --state .fleet/molecule' EXIT
-  molecule destroy --no-command-borders
-  molecule test "$@" --no-command-borders
+scenarios() (
+  trap 'python tests/fleet/fleet.py down --state "$SCENARIO_SERVERS"' EXIT
+  molecule destroy --no-command-borders && molecule test "$@" --no-command-borders
+)
+export SCENARIO_SERVERS=.fleet/molecule
+
+molecule='' molecule_log=.cache/molecule.log pytest_log=.cache/pytest.log
+
+# All scenarios, while the tests run: Molecule runs a task at a time, on the slowest of its servers, and tests wait for
+# what they ask of others, so that each leaves cores idle.
+begin_molecule() {
+  echo "What it prints is in $molecule_log, and comes here when it has ended."
+  set -m # a process group of its own, which can be ended as a whole
+  scenarios --all >"$molecule_log" 2>&1 &
+  molecule=$!
+  set +m
+  trap 'kill -- "-$molecule" || :; exit 130' INT TERM
+  trap 'tell_of_both' EXIT
+}
+
+end_molecule() {
+  local status=0
+  wait "$molecule" || status=$?
+  molecule=''
+  cat "$molecule_log"
+  return $status
+}
+
+# After a failure: what else failed, and, last, where one looks first, the tests that did.
+tell_of_both() {
+  if [ -n "$molecule" ]; then
+    printf '\n== Molecule: waiting for its end, to tell of it as well\n'
+    end_molecule || echo 'FAILED: Molecule' >&2
+    sed -n '/^=.* FAILURES =/,$p' "$pytest_log"
+  fi
 }
 
 # By file, in the order of their names: tests/integration, whose files take minutes, before the many small ones that
 # fill what is left of the time.
 all_pytest() {
-  pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 30 "$@"
-}
-
-# Side by side, because each leaves cores idle: Molecule runs a task at a time, on the slowest of its servers, and tests
-# wait for what they ask of others.
-# Usage: pytest_and_molecule --all | --scenario-name NAME [-- TESTS …]
-pytest_and_molecule() {
-  local log=.cache/molecule.log pytest_log=.cache/pytest.log molecule failed=() chosen=()
-  while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    chosen+=("$1")
-    shift
-  done
-  echo "Molecule runs at the same time. What it prints is in $log, and comes here when all has ended."
-  set -m # a process group of its own, which can be ended as a whole
-  scenarios "${chosen[@]}" >"$log" 2>&1 &
-  molecule=$!
-  set +m
-  trap 'kill -- "-$molecule"; wait "$molecule"; exit 130' INT TERM
-  all_pytest "${@:2}" 2>&1 | tee "$pytest_log" || failed+=(pytest)
-  wait "$molecule" || failed+=(Molecule)
-  trap - INT TERM
-  printf '\n-- Molecule\n'
-  cat "$log"
-  # What failed comes last, where one looks first.
-  case " ${failed[*]} " in *" pytest "*) printf '\n-- pytest\n'; sed -n '/^=.* FAILURES =/,$p' "$pytest_log" ;; esac
-  [ ${#failed[@]} -eq 0 ] || { echo "FAILED: ${failed[*]}" >&2; return 1; }
+  pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --durations 30 "$@" 2>&1 | tee "$pytest_log"
 }
 
 # The part of the tests that another ansible-core could fail.
@@ -68,9 +74,12 @@ other_lane() {
     return
   fi
   step "Lane $1: environment" make --no-print-directory VENV="$environment" LANE="$1" "$environment/test.stamp"
-  export PATH="$PWD/$environment/bin:$system_path"
+  # Molecule of the other lane is at work on what it keeps in ANSIBLE_HOME.
+  export PATH="$PWD/$environment/bin:$system_path" ANSIBLE_HOME="$PWD/$environment/ansible" \
+    SCENARIO_SERVERS=.fleet/molecule-$1
   step "Lane $1: ansible-lint" ansible-lint
-  step "Lane $1: unit tests and scenario site" pytest_and_molecule --scenario-name site -- tests/unit
+  step "Lane $1: unit tests" all_pytest tests/unit
+  step "Lane $1: scenario site" scenarios --scenario-name site
 }
 
 step "System" scripts/system.sh tests
@@ -81,9 +90,11 @@ step "ruff format" ruff format --check
 step "mypy" mypy
 step "Mirror" ansible-playbook playbooks/mirror.yml
 step "Python 2.7" python27
-step "pytest and Molecule" pytest_and_molecule --all
+step "Molecule begins, beside the tests" begin_molecule
+step "pytest" all_pytest
 main_lane=$(core)
 for lane in "${lanes[@]}"; do
   if [ "${lane%% *}" != "$main_lane" ]; then other_lane "${lane%% *}"; fi
 done
+step "Molecule ends" end_molecule
 summary "make test"

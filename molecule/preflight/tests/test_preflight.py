@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ NEW_PREFIX = "--extra-vars=stack_prefix=/home/researcher/new"
 @pytest.fixture
 def unchanged() -> Iterator[None]:
     """All that lies in the servers' HOME, /tmp and /var/tmp is the same after the test."""
-    fleet = Fleet(Path(__file__).parents[3] / ".fleet/molecule")
+    fleet = Fleet(Path(__file__).parents[3] / os.environ.get("SCENARIO_SERVERS", ".fleet/molecule"))
     before = {name: fleet.snapshot(server, []) for name, server in fleet.servers.items()}
     yield
     for name, server in fleet.servers.items():
