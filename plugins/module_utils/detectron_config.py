@@ -469,16 +469,17 @@ def _without_evaluator(config: Config) -> list[str]:
 
 def differences(before: Config, after: Config) -> list[Difference]:
     """What two configs say differently, in the order of the second."""
-    ours, theirs = _flat(after), _flat(before)
+    ours, theirs = flat(after), flat(before)
     keys = [*ours, *(key for key in theirs if key not in ours)]
     pairs = [Difference(key, theirs.get(key), ours.get(key)) for key in keys]
     return [pair for pair in pairs if not _same(decode(pair.before), decode(pair.after))]
 
 
-def _flat(config: Config, prefix: str = "") -> dict[str, Any]:
+def flat(config: Config, prefix: str = "") -> dict[str, Any]:
+    """The options of a config by dotted keys."""
     found: dict[str, Any] = {}
     for name, value in config.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 

@@ -18,14 +18,14 @@ import os
 import re
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.experiment_runs import LEASE, NAME, alive, became, checkpoints, folder_of, gpus
+from ansible.module_utils.experiment_runs import LEASE, NAME, alive, became, checkpoints, folder_of, gpus, names
 from ansible.module_utils.stack_installs import RECEIPT, StackError, read_json, sha256_of, write_json
 from ansible.module_utils.stack_lease import is_here, look, new_probe, probed
 from ansible.module_utils.stack_lookup import driver_line
-from ansible.module_utils.training_log import findings, new_state, progress, read
+from ansible.module_utils.training_log import findings, new_state, progress, read, time_left
 
 Record = dict[str, Any]
 
@@ -153,7 +153,7 @@ def _read(prefix: str) -> tuple[list[tuple[str, Record, Record]], list[str]]:
     except OSError as error:
         return [], [f"{top} cannot be listed: {error.strerror}."]
     ends = {found[1] for found in files if found[3]}
-    records, skipped = [], []
+    records, left_out = [], []
     for found in files:
         if found[3]:
             continue
@@ -163,14 +163,14 @@ def _read(prefix: str) -> tuple[list[tuple[str, Record, Record]], list[str]]:
         if not why and (not NAME.fullmatch(start["name"]) or start["kind"] not in KINDS):
             why = "its name or kind is none that a run has"
         if why:
-            skipped.append(f"{path}.json was left out: {why}.")
+            left_out.append(f"{path}.json was left out: {why}.")
             continue
         if found[1] in ends:
             end, why = _load(f"{path}.end.json", _END, ("run", "state"), found[2])
             if why:
-                skipped.append(f"{path}.end.json was left out: {why}.")
+                left_out.append(f"{path}.end.json was left out: {why}.")
         records.append((path, start, end))
-    return records, skipped
+    return records, left_out
 
 
 def gather(
@@ -181,12 +181,30 @@ def gather(
     state: finished, failed, stopped, died; running, with how far it is; gone, where the run's folder was removed before
     anybody had looked at its end. write: record ends that nobody has recorded.
     """
-    found, skipped = _read(prefix)
-    merged = []
-    for path, start, end in found:
-        end = end or _look(prefix, path, start, signatures, now, write)
-        merged.append({**start, **end})
-    return sorted(merged, key=lambda record: (record["started"], record["run"]), reverse=True), skipped
+    found, left_out = _read(prefix)
+    merged = [{**start, **(end or _look(prefix, path, start, signatures, now, write))} for path, start, end in found]
+    for start in _unrecorded(prefix, {start["run"] for _path, start, _end in found}):
+        merged.append({**start, **_look(prefix, "", start, signatures, now, write=False)})
+    return sorted(merged, key=lambda record: (record["started"], record["run"]), reverse=True), left_out
+
+
+def _unrecorded(prefix: str, known: Collection[str]) -> Iterator[Record]:
+    """Starts of runs that began before there was a log, from their folders."""
+    there: list[str] = []
+    with contextlib.suppress(OSError):
+        there = names(prefix)
+    for name in there:
+        facts = _small(os.path.join(folder_of(prefix, name), "experiment.json"))
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            if facts["run"] not in known:
+                began = time.mktime(time.strptime(facts["since"], "%Y-%m-%d %H:%M:%S"))
+                start = {"kind": _kind(facts), **facts, "name": name, "started": began}
+                if not _misfit(start, _START) and start["kind"] in KINDS:
+                    yield start
+
+
+def _kind(facts: Mapping[str, Any]) -> str:
+    return "rehearsal" if facts.get("rehearsal") else "training"
 
 
 def records(prefix: str, signatures: Sequence[Mapping[str, Any]], now: float) -> list[Record]:
@@ -215,7 +233,7 @@ def record_start(prefix: str, facts: Mapping[str, Any], files: Mapping[str, str]
     given = list(facts.get("gpu_ids", []))
     generation = read_json(os.path.join(facts.get("generation") or prefix, RECEIPT))
     record = {
-        "kind": "rehearsal" if facts.get("rehearsal") else "training",
+        "kind": _kind(facts),
         **facts,
         "started": round(now, 3),
         "config_text": text if len(json.dumps(text)) <= CONFIG else "",
@@ -337,7 +355,7 @@ def _facts(
         **_pictures(_small(os.path.join(place, "results.json"))),
     }
     if end["state"] == "running":
-        facts["progress"] = progress(log, now)
+        facts |= {"progress": progress(log, now), "left": time_left(log, now)}
     if end["state"] == "died":
         facts["ended"] = int(log["log_at"] or start["started"])  # its last sign of life
     return facts

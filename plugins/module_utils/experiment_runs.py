@@ -108,7 +108,8 @@ def became(folder: str) -> dict[str, Any]:
     facts = read_json(os.path.join(folder, "experiment.json"))
     if ended and ended.get("run") == facts.get("run"):
         state = "stopped" if ended.get("stopped") else "finished" if ended.get("status") == 0 else "failed"
-        return {"state": state, **{key: ended.get(key) for key in ("status", "signal", "ended")}}
+        told = {key: ended.get(key) for key in ("status", "signal", "ended")}
+        return {"state": state, **{key: value if isinstance(value, int) else None for key, value in told.items()}}
     return {"state": "died" if facts else ""}
 
 

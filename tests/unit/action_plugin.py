@@ -36,7 +36,9 @@ class Action:
         self.task = task
         shell = SimpleNamespace(tmpdir="")
         connection = SimpleNamespace(transport=self.transport, _shell=shell, set_option=self.options.__setitem__)
-        display = SimpleNamespace(display=self.shown.append, vvv=lambda *_words: None)
+        display = SimpleNamespace(
+            display=lambda text, color=None: self.shown.append(text), vvv=lambda *_words: None, columns=119
+        )
         action = self.plugin.ActionModule(task, connection, None, None, None, None)
         action._display = display
         action._execute_module = self._execute_module

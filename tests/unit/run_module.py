@@ -51,15 +51,20 @@ class Running:
             self._status = os.waitstatus_to_exitcode(status) if process else None
         return self._status is not None
 
-    def result(self) -> dict[str, Any]:
-        """Wait for the result. A traceback in its place is a failure of the test."""
+    def status(self) -> int:
+        """Wait for the exit status; minus the signal that ended it."""
         if self._status is None:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        return self._status
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the result. A traceback in its place is a failure of the test."""
+        status = self.status()
         self._output.seek(0)
         said = self._output.read().strip()
         assert said.startswith("{") and "\n" not in said, said
         result: dict[str, Any] = json.loads(said)
-        assert self._status == (1 if result.get("failed") else 0)
+        assert status == (1 if result.get("failed") else 0)
         return result
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import os
 import shutil
 import signal
 import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.module_utils import experiment_log
 from ansible.module_utils.experiment_log import gather
-from test_experiment_runs import ended, start, state, stop, until
+from run_module import Running, run_module
+from test_experiment_runs import SMI, arguments, ended, start, state, stop, until
 
 from tests.signatures import catalogue
 
@@ -37,10 +42,29 @@ def prefix(tmp_path: Path) -> Path:
     return tmp_path / "prefix"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prefix with a run that is finished and recorded, and whose folder is gone, and one that failed."""
+    prefix = tmp_path_factory.mktemp("made")
+    ended(prefix, "exit 0\n")
+    ended(prefix, "exit 3\n", "other")
+    records(prefix)
+    shutil.rmtree(prefix / "runs/e2e_1")
+    return prefix
+
+
+def spoilt(made: Path, prefix: Path, end: str = "") -> Path:
+    """A copy of the first run's record, or its end's."""
+    shutil.copytree(made, prefix)
+    (run,) = [record["run"] for record in records(prefix) if record["name"] == "e2e_1"]
+    (path,) = (prefix / "runs/.log").glob(f"*-{run}{end}.json")
+    return path
+
+
 def records(prefix: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]]
-    found, skipped = gather(str(prefix), SIGNATURES, NOW)
-    assert skipped == []
+    found, left_out = gather(str(prefix), SIGNATURES, NOW)
+    assert left_out == []
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found
 
@@ -138,17 +162,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize(("text", "why"), HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.parametrize("end", ["", ".end"])
-def test_a_spoilt_record_is_left_out_with_a_word(prefix: Path, text: bytes, why: str, end: str) -> None:
-    ended(prefix, "exit 0\n")
-    ended(prefix, "exit 0\n", "other")
-    records(prefix)
-    spoilt = next(name for name in files(prefix, end) if end or ".end" not in name)
-    (prefix / "runs/.log" / spoilt).write_bytes(text)
-    found, skipped = gather(str(prefix), SIGNATURES, NOW)
-    assert [record["state"] for record in found] == ["finished"] * (2 if end else 1)
-    assert len(skipped) == 1
-    assert why.replace("no name", "no run" if end else "no name") in skipped[0]
-    assert spoilt in skipped[0]
+def test_a_spoilt_record_is_left_out_with_a_word(made: Path, prefix: Path, text: bytes, why: str, end: str) -> None:
+    path = spoilt(made, prefix, end)
+    path.write_bytes(text)
+    found, left_out = gather(str(prefix), SIGNATURES, NOW)
+    assert [record["state"] for record in found] == (["failed", "gone"] if end else ["failed"])
+    assert len(left_out) == 1
+    assert why.replace("no name", "no run" if end else "no name") in left_out[0]
+    assert path.name in left_out[0]
 
 
 @pytest.mark.parametrize(
@@ -169,18 +190,138 @@ def test_a_spoilt_record_is_left_out_with_a_word(prefix: Path, text: bytes, why:
     ],
     ids=str,
 )
-def test_a_record_of_other_types_is_left_out(prefix: Path, change: dict[str, Any]) -> None:
-    ended(prefix, "exit 0\n")
-    path = prefix / "runs/.log" / files(prefix)[0]
+def test_a_record_of_other_types_is_left_out(made: Path, prefix: Path, change: dict[str, Any]) -> None:
+    path = spoilt(made, prefix)
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    found, skipped = gather(str(prefix), SIGNATURES, NOW)
-    assert found == []
-    assert len(skipped) == 1
+    found, left_out = gather(str(prefix), SIGNATURES, NOW)
+    assert [record["name"] for record in found] == ["other"]
+    assert len(left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("exit.json", '{"run": 7, "status": {}}'),
+        ("verdict.json", '{"status": "passed", "rungs": [1, {"rung": []}, {"rung": "disk", "status": "failed"}]}'),
+        ("results.json", '{"images": [1, {"seconds": "x"}, {"seconds": 1e999}, {"seconds": 2.0}]}'),
+        ("results.json", "[" * 100000),
+        ("log.txt", "json_stats: {" * 100000),
+    ],
+)
+def test_whatever_a_run_leaves_its_end_can_be_recorded_and_read(prefix: Path, file: str, text: str) -> None:
+    ended(prefix, f"{LOG}exit 0\n")
+    path = prefix / "runs/e2e_1" / file
+    run = json.loads((prefix / "runs/e2e_1/experiment.json").read_text())["run"]
+    path.write_text(text.replace("7", json.dumps(run)))
+    assert records(prefix) == records(prefix)
+    assert len(files(prefix, ".end")) == 1
+
+
+def test_of_an_inference_images_and_the_usual_time_of_one_are_recorded(prefix: Path) -> None:
+    images = [{"image": f"{number}.jpg", "seconds": seconds} for number, seconds in enumerate([9.0, 1.0, 2.0])]
+    text = json.dumps({"images": images, "threshold": 0.7})
+    ended(prefix, f"echo '{text}' >runs.new; mv runs.new results.json\n", facts={"kind": "inference"})
+    (record,) = records(prefix)
+    assert (record["kind"], record["images"], record["seconds_per_image"]) == ("inference", 3, 2.0)
+
+
+def test_what_the_server_tells_is_recorded(prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.12  Wed Dec 20 07:19:16 PST 2017"
+    monkeypatch.setattr(experiment_log, "driver_line", lambda: line)
+    (tmp_path / "R-50.pkl").write_bytes(b"weights")
+    (prefix / "generations/3").mkdir(parents=True)
+    installs = {"caffe2": f"{prefix}/opt/caffe2/1.0.1-0123456789ab"}
+    (prefix / "generations/3/receipt.json").write_text(json.dumps({"installs": installs}))
+    facts = {"generation": f"{prefix}/generations/3", "weights": {"path": f"{tmp_path}/R-50.pkl"}}
+    start(prefix, "exit 0\n", gpus=1, facts=facts, files={"config.yaml": "NUM_GPUS: 1\n"})
+    (record,) = records(prefix)
+    assert (record["gpus"], record["driver"]) == ([{"index": 0, "name": "Tesla V100"}], "390.12")
+    assert record["installs"] == {"caffe2": "1.0.1-0123456789ab"}
+    assert record["weights"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert record["config_text"] == "NUM_GPUS: 1\n"
+
+
+def test_options_that_json_cannot_hold_do_not_spoil_the_record(prefix: Path) -> None:
+    ended(prefix, "exit 0\n", facts={"asked": {"options": {"SOLVER.BASE_LR": float("inf")}}})
+    assert records(prefix)[0]["asked"]["options"] == {"SOLVER.BASE_LR": "inf"}
+
+
+def test_a_server_that_is_only_cut_off_is_not_recorded_as_dead(prefix: Path) -> None:
+    start(prefix, "exec sleep 60\n")
+    lease = prefix / "runs/e2e_1/running.json"
+    elsewhere = {**json.loads(lease.read_text()), "server_machine": "elsewhere"}
+    stop(prefix)
+    shutil.rmtree(prefix / "runs/.log")
+    start(prefix, "exec sleep 60\n", resume=True)
+    elsewhere["run"] = json.loads((prefix / "runs/e2e_1/experiment.json").read_text())["run"]
+    mine = lease.read_text()
+    for hours, written in ((1, 0), (25, 1)):
+        lease.write_text(json.dumps(elsewhere))
+        os.utime(lease, (time.time() - 3600 * hours,) * 2)
+        assert [record["state"] for record in records(prefix)] == ["died"]
+        assert len(files(prefix, ".end")) == written
+    lease.write_text(mine)
+    stop(prefix)
+
+
+def test_runs_from_before_the_log_are_told_from_their_folders(prefix: Path) -> None:
+    ended(prefix, f"{LOG}exit 3\n", facts={"rehearsal": True, "stack": "cuda90"})
+    shutil.rmtree(prefix / "runs/.log")
+    (record,) = records(prefix)
+    assert (record["name"], record["kind"], record["state"], record["stack"]) == (
+        "e2e_1",
+        "rehearsal",
+        "failed",
+        "cuda90",
+    )
+    assert not (prefix / "runs/.log").exists()
+
+
+def test_servers_that_share_a_home_keep_one_log(prefix: Path) -> None:
+    ended(prefix, f"{LOG}exit 0\n")
+    gatherers = [Running("run_log", prefix=str(prefix), signatures=SIGNATURES) for _ in range(8)]
+    found = [gatherer.result()["records"] for gatherer in gatherers]
+    assert found == [found[0]] * 8
+    assert len(os.listdir(prefix / "runs/.log")) == 2
+
+
+def test_a_start_that_is_killed_at_any_step_loses_no_record(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kills the module at its first rename or link, its second, and so on; each time the next start goes on."""
+    ended(prefix, f"{LOG}exit 3\n")
+    first = json.loads((prefix / "runs/.log" / files(prefix)[0]).read_text())["run"]
+    killed, parent = 0, os.getpid()
+
+    def deadly(step: Callable[..., None], steps: Iterator[int]) -> Callable[..., None]:
+        def stepped(*arguments: Any) -> None:
+            if os.getpid() != parent and next(steps) == killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+            step(*arguments)
+
+        return stepped
+
+    while True:
+        with monkeypatch.context() as patched:
+            steps = itertools.count()
+            for name in ("link", "replace", "rename", "unlink"):
+                patched.setattr(os, name, deadly(getattr(os, name), steps))
+            running = Running("experiment", **arguments(prefix, "exit 0\n", replace=True, signatures=SIGNATURES))
+            until(running.ended)
+        until(lambda: all(record["state"] != "running" for record in records(prefix)))
+        (old,) = [record for record in records(prefix) if record["run"] == first]
+        assert (old["state"], old["iteration"]) == ("failed", 40)
+        if running.status() != -signal.SIGKILL:
+            break
+        killed += 1
+    assert killed > 10
+    assert records(prefix)[0]["state"] == "finished"
 
 
 def test_who_gathers_in_check_mode_writes_nothing(prefix: Path) -> None:
     ended(prefix, "exit 0\n")
-    found, _skipped = gather(str(prefix), SIGNATURES, NOW, write=False)
+    found = run_module("run_log", check=True, prefix=str(prefix))["records"]
     assert [record["state"] for record in found] == ["finished"]
     assert files(prefix, ".end") == []
 

@@ -17,6 +17,7 @@ from ansible.module_utils.stack_lease import holder_of, started_at
 from run_module import Running, run_module
 
 SUPERVISOR = (Path(__file__).resolve().parents[2] / "files/supervise_run.py").read_text()
+FILES = {"supervise_run.py": SUPERVISOR}
 SMI = """#!/bin/sh
 case "$1" in
   *gpu=*)
@@ -35,8 +36,8 @@ def prefix(tmp_path: Path) -> Path:
 
 def arguments(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
     given = {"state": "started", "host": "gpu1", "environment": {"PATH": "/usr/bin:/bin"}, **more}
-    files = {"supervise_run.py": SUPERVISOR, "run.sh": script}
-    return {"prefix": str(prefix), "experiment": experiment, "files": files, **given}
+    files = {**FILES, **more.get("files", {}), "run.sh": script}
+    return {"prefix": str(prefix), "experiment": experiment, **given, "files": files}
 
 
 def start(prefix: Path, script: str, experiment: str = "e2e_1", **more: Any) -> dict[str, Any]:
