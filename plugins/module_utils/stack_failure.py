@@ -22,7 +22,7 @@ def no_commands(host: str, why: str) -> str:
     """What to say of a server that can be logged in to and runs no command."""
     return (
         f"{host} can be logged in to, and did not answer a command ({why.strip()}). A start-up file of the login shell "
-        "(.bashrc, .cshrc, .zshenv) replaces it by another shell with exec, or waits for input. Let it do so only "
+        "(.bashrc, .cshrc, .zshenv) replaces it by another shell with exec, or waits for something. Let it do so only "
         "where a person types, in .bashrc as: case $- in *i*) exec zsh ;; esac"
     )
 
