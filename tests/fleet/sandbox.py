@@ -397,7 +397,7 @@ class Bubblewrap:
         for process in filter(None, processes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)  # the first process of a sandbox takes all others with it
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         for process in filter(None, processes):
             while os.path.exists(f"/proc/{process}/ns"):
                 if time.monotonic() > deadline:

@@ -78,7 +78,7 @@ class Lab:
         return int(path.read_text()) if path.exists() else 0
 
     def wait_for_rounds(self, process: subprocess.Popen[str], count: int) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.rounds() < count:
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
@@ -87,7 +87,7 @@ class Lab:
     def stop(self, process: subprocess.Popen[str]) -> None:
         """End the work; a failure of it is the test's."""
         (self.home / "stop").touch()
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=120)
         for name in ("stop", "rounds", "work.py"):
             (self.home / name).unlink()
         assert process.returncode == 0, said

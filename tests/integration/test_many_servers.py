@@ -114,7 +114,7 @@ class Lab:
         os.kill(process, signal.SIGKILL)
 
     def revive(self, server: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.fleet.process_id(self.fleet.named(server)):
             assert time.monotonic() < deadline
             time.sleep(0.1)

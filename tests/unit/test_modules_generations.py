@@ -113,8 +113,8 @@ def numbers(stack: Stack) -> list[str]:
 def working(upgraded: Stack, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that was started with generation 1 activated."""
     environment = {"DETECTRON_GENERATION": f"{upgraded.prefix}/generations/1", "PATH": os.environ["PATH"]}
-    process = subprocess.Popen(["sleep", "60"], env=environment, cwd=tmp_path)
-    deadline = time.monotonic() + 10
+    process = subprocess.Popen(["sleep", "600"], env=environment, cwd=tmp_path)
+    deadline = time.monotonic() + 60
     while process.pid not in {use["pid"] for use in uses(str(upgraded.prefix))}:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -163,7 +163,7 @@ def test_current_may_point_to_nothing(stack: Stack, target: str) -> None:
 
 def test_a_process_is_known_by_its_environment(upgraded: Stack, working: subprocess.Popen[bytes]) -> None:
     [use] = uses(str(upgraded.prefix))
-    assert use == {"pid": working.pid, "command": "sleep 60", "paths": ["generations/1"]}
+    assert use == {"pid": working.pid, "command": "sleep 600", "paths": ["generations/1"]}
 
 
 def test_a_process_is_known_by_a_library_that_it_has_mapped(upgraded: Stack) -> None:
@@ -261,7 +261,7 @@ def test_the_current_generation_is_kept_however_old_it_is(upgraded: Stack) -> No
 def test_what_a_process_uses_is_kept_until_it_ends(upgraded: Stack, working: subprocess.Popen[bytes]) -> None:
     result = upgraded.prune(keep=0)
     assert numbers(upgraded) == installed(upgraded, "caffe2") == ["1", "3"]
-    assert f"kept generations/1: process {working.pid} on {upgraded.usage()['server']} (sleep 60)" in result["lines"]
+    assert f"kept generations/1: process {working.pid} on {upgraded.usage()['server']} (sleep 600)" in result["lines"]
     working.kill()
     working.wait()
     upgraded.prune(keep=0)
@@ -393,7 +393,7 @@ def test_a_marker_cannot_name_folders_elsewhere(tmp_path: Path) -> None:
 
 def test_what_is_in_use_is_removed_only_when_told_so(upgraded: Stack, working: subprocess.Popen[bytes]) -> None:
     message = upgraded.remove()["msg"]
-    assert f"process {working.pid} on" in message and "(sleep 60) uses generations/1" in message
+    assert f"process {working.pid} on" in message and "(sleep 600) uses generations/1" in message
     assert "remove_running=true" in message and upgraded.prefix.exists()
     assert upgraded.remove(running=True)["changed"] and not upgraded.prefix.exists()
 

@@ -15,7 +15,7 @@ from ansible.module_utils.stack_lookup import current_generation, processes_at, 
 
 
 def sleeping(cwd: Path, *command: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command or ("sleep", "60"), cwd=cwd)
+    return subprocess.Popen(command or ("sleep", "600"), cwd=cwd)
 
 
 def test_processes_are_found_by_folder_program_argument_and_open_file(tmp_path: Path) -> None:
@@ -27,12 +27,12 @@ def test_processes_are_found_by_folder_program_argument_and_open_file(tmp_path: 
         processes = [
             sleeping(install / "bin"),
             sleeping(elsewhere, str(install / "bin" / "sleep"), "60"),
-            sleeping(elsewhere, sys.executable, "-c", "import time; time.sleep(60)", f"--prefix={install}"),
-            subprocess.Popen(["sleep", "60"], stdout=log, cwd=elsewhere),
+            sleeping(elsewhere, sys.executable, "-c", "import time; time.sleep(600)", f"--prefix={install}"),
+            subprocess.Popen(["sleep", "600"], stdout=log, cwd=elsewhere),
         ]
     other = sleeping(elsewhere)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not (found := set(processes_at(str(install)))) >= {process.pid for process in processes}:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -48,9 +48,9 @@ def test_a_process_makes_itself_seen(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
         with seen_at(str(tmp_path)):
-            time.sleep(60)
+            time.sleep(600)
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while processes_at(str(tmp_path)) != [child]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
