@@ -15,6 +15,14 @@ what is meant for it stands in the environment:
   DETECTRON_DEVICE=cpu       run without a GPU: slow, for a rehearsal
   DETECTRON_LOG_PERIOD=N     a line of statistics every N iterations, of the median of the last N, instead of 20
 
+And for infer_simple.py:
+
+  DETECTRON_RESULTS=FOLDER   keep FOLDER/results.json while it works: seconds and number of detections of each image,
+                             and the pictures drawn, each as PDF, as PNG, and small as JPEG. FOLDER/names.json, where it
+                             is there, says what its images are really called: {"<file>": "<name>"}
+  DETECTRON_THRESHOLD=0.7    draw and count detections with this score or a higher one
+  DETECTRON_CLASSES=FILE     names of the classes instead of COCO's, in JSON: ["__background__", "cat", ...]
+
 Testing on several GPUs starts the test_net.py beside the program that runs. That is this one, so those processes know
 the datasets as well. Datasets that a run needs are looked at before it starts: a name that is unknown, or for which
 there is no evaluator, would otherwise be told after days of training.
@@ -28,9 +36,12 @@ import os
 import runpy
 import socket
 import sys
+import time
 
 TOOLS = ('train_net.py', 'test_net.py', 'infer_simple.py')
 REQUIRED, OPTIONAL = ('image_directory', 'annotation_file'), ('image_prefix', 'devkit_directory', 'raw_dir')
+THRESHOLD = 0.7  # of infer_simple.py, where it is not told another
+SMALL = 480  # pixels: width of a small picture
 
 
 class ToolError(Exception):
@@ -158,6 +169,155 @@ def check_datasets_of_run(tool, arguments, own):
     config.assert_and_infer_cfg = check
 
 
+# --- inference ---
+
+
+class Results(object):
+    """results.json of an inference, written by rename as it goes.
+
+    {"images": [{"image": "a.jpg", "seconds": 1.234, "detections": 3, "pictures": ["a.jpg.pdf", "a.jpg.png"],
+    "small": "a.jpg.small.jpg"}], "threshold": 0.7, "total": 8}
+    """
+
+    def __init__(self, folder, threshold, total):
+        self.path = os.path.join(folder, 'results.json')
+        self.threshold, self.total, self.images = threshold, total, []
+        self.names = {}
+        if os.path.isfile(os.path.join(folder, 'names.json')):
+            with io.open(os.path.join(folder, 'names.json'), encoding='utf-8') as stream:
+                self.names = json.load(stream)
+        self.image, self.written = '', 0.0
+
+    def detected(self, seconds, detections):
+        """Keep what was found in the image that was read last."""
+        name = os.path.basename(self.image)
+        if isinstance(name, bytes):
+            name = name.decode('utf-8', 'replace')
+        entry = {'image': self.names.get(name, name), 'seconds': round(seconds, 3), 'detections': detections,
+                 'pictures': []}
+        self.images.append(entry)
+        if time.time() - self.written > 1:  # not for each of thousands, which each make the file longer
+            self.write()
+
+    def drawn(self, pictures, small):
+        """Keep the names of the pictures of that image."""
+        self.images[-1].update(pictures=[os.path.basename(path) for path in pictures], small=os.path.basename(small))
+
+    def write(self):
+        with io.open(self.path + '.new', 'w', encoding='utf-8') as stream:
+            text = json.dumps({'images': self.images, 'threshold': self.threshold, 'total': self.total}, indent=1)
+            stream.write(text if isinstance(text, type(u'')) else text.decode('ascii'))
+        os.rename(self.path + '.new', self.path)
+        self.written = time.time()
+
+
+def count(boxes, threshold):
+    """How many of boxes[class] = [[x1, y1, x2, y2, score], ...] have at least the score."""
+    return sum(1 for of_class in boxes for box in of_class if box[4] >= threshold)
+
+
+def shrunk(width, height):
+    """Size of a small picture."""
+    factor = min(1.0, SMALL / width)
+    return max(1, int(width * factor)), max(1, int(height * factor))
+
+
+def keep_results(results):
+    """Have what reads, detects and draws tell `results`, and draw each picture in other formats as well."""
+    import cv2
+    from detectron.core import test_engine
+    from matplotlib.figure import Figure
+
+    imread, detect, savefig = cv2.imread, test_engine.im_detect_all, Figure.savefig
+
+    def read_one(path, *positional):
+        image = imread(path, *positional)
+        if image is None:
+            sys.exit('%s cannot be read: it is damaged, or no image that OpenCV knows. Remove or replace it, and run the '
+                     'same again.' % results.names.get(os.path.basename(path), path))
+        results.image = path
+        return image
+
+    def detect_all(*positional, **named):
+        began = time.time()
+        found = detect(*positional, **named)
+        boxes = found[0] if isinstance(found, tuple) else found
+        results.detected(time.time() - began, count(boxes, results.threshold))
+        return found
+
+    def save(figure, path, *positional, **named):
+        savefig(figure, path, *positional, **named)
+        stem, ending = os.path.splitext(path)
+        if ending == '.pdf':
+            savefig(figure, stem + '.png', *positional, **named)
+            picture = imread(stem + '.png')
+            size = shrunk(picture.shape[1], picture.shape[0])
+            small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+            cv2.imwrite(stem + '.small.jpg', small, [cv2.IMWRITE_JPEG_QUALITY, 80])
+            results.drawn([path, stem + '.png'], stem + '.small.jpg')
+
+    cv2.imread, test_engine.im_detect_all, Figure.savefig = read_one, detect_all, save
+
+
+def use_threshold(threshold):
+    """Draw by this score: older versions of infer_simple.py have no argument for it."""
+    from detectron.utils import vis
+
+    draw = vis.vis_one_image
+
+    def draw_from(*positional, **named):
+        named['thresh'] = threshold
+        return draw(*positional, **named)
+
+    vis.vis_one_image = draw_from
+
+
+class ClassNames(dict):
+    """Names by number, also of those that have none."""
+
+    def __missing__(self, number):
+        return 'class %d' % number
+
+
+def read_classes(path):
+    """The class names of a file, as matplotlib shows them: between two $ it would read a formula."""
+    try:
+        with io.open(path, encoding='utf-8') as stream:
+            names = json.load(stream)
+    except (EnvironmentError, ValueError) as error:
+        raise ToolError('The file of class names %s cannot be read: %s.' % (path, error))
+    if not isinstance(names, list) or not all(isinstance(name, type(u'')) for name in names):
+        raise ToolError('The file of class names %s holds no JSON list of names.' % path)
+    return ClassNames(enumerate(name.replace('$', r'\$') for name in names))
+
+
+def use_classes(names):
+    """Have infer_simple.py write these names into its pictures."""
+    from detectron.datasets import dummy_datasets
+    from detectron.utils.collections import AttrDict
+
+    dummy_datasets.get_coco_dataset = lambda: AttrDict(classes=names)
+
+
+def prepare_inference(arguments):
+    """What the environment asks of infer_simple.py; returns its results, or None. Raises ToolError."""
+    given = os.environ.get('DETECTRON_THRESHOLD') or str(THRESHOLD)
+    try:
+        threshold = float(given)
+    except ValueError:
+        raise ToolError('DETECTRON_THRESHOLD is %r: it must be a number from 0 to 1.' % given)
+    if os.environ.get('DETECTRON_THRESHOLD'):
+        use_threshold(threshold)
+    if os.environ.get('DETECTRON_CLASSES'):
+        use_classes(read_classes(os.environ['DETECTRON_CLASSES']))
+    if not os.environ.get('DETECTRON_RESULTS'):
+        return None
+    images = arguments[-1] if arguments else ''
+    results = Results(os.environ['DETECTRON_RESULTS'], threshold, len(os.listdir(images)) if os.path.isdir(images) else 1)
+    keep_results(results)
+    return results
+
+
 # --- the process ---
 
 
@@ -208,12 +368,18 @@ def main():
         use_device(os.environ.get('DETECTRON_DEVICE', ''))
         if os.environ.get('DETECTRON_LOG_PERIOD'):
             use_log_period(os.environ['DETECTRON_LOG_PERIOD'])
-        own = registered_datasets()
-        if tool != 'infer_simple.py':  # which only draws
+        own, results = registered_datasets(), None
+        if tool == 'infer_simple.py':  # which only draws
+            results = prepare_inference(sys.argv[1:])
+        else:
             check_datasets_of_run(tool, sys.argv[1:], own)
     except ToolError as error:
         sys.exit('%s: %s' % (tool, error))
-    runpy.run_path(program, run_name='__main__')
+    try:
+        runpy.run_path(program, run_name='__main__')
+    finally:
+        if results:
+            results.write()
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,17 @@ ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "
 from ansible.module_utils import detectron_config as configs  # noqa: E402
 from ansible.module_utils.coco_datasets import other_classes, unfit  # noqa: E402
 from ansible.module_utils.experiment_runs import refuse_unless_new_or_resumed  # noqa: E402
+from ansible.module_utils.experiment_start import found_here, gpu_problems, run_script  # noqa: E402
 from ansible.module_utils.stack_installs import StackError  # noqa: E402
 from ansible.module_utils.training_status import experiment_lines  # noqa: E402
 
 Experiment = dict[str, Any]
+
+# What to do where no GPU works.
+REHEARSE_OR_TRAIN = (
+    "Rehearse on its CPU with -e train_rehearsal=true, train there slowly with device: cpu, or take a server with a "
+    "GPU that does."
+)
 
 
 def _is_number(value: Any) -> bool:
@@ -91,32 +97,6 @@ def experiments_wanted(given: Mapping[str, Experiment], only: str = "") -> dict[
     }
 
 
-def run_script(plan: Mapping[str, Any]) -> str:
-    """run.sh of an experiment. `plan`: name, folder, generation, workspace, device, command (words)."""
-    folder = plan["folder"]
-    device = (
-        ["export DETECTRON_DEVICE=cpu"]
-        if plan["device"] == "cpu"
-        # nvidia-smi counts by PCI bus and CUDA by speed, unless it is told.
-        else ["export CUDA_DEVICE_ORDER=PCI_BUS_ID CUDA_VISIBLE_DEVICES=@GPUS@"]
-    )
-    workspace = [f". {shlex.quote(plan['workspace'] + '/activate.sh')}"] if plan["workspace"] else []
-    lines = [
-        "#!/bin/sh",
-        f"# Experiment {plan['name']}, written by playbooks/train.yml; experiment.json says what it is made of.",
-        "set -eu",
-        f". {shlex.quote(plan['generation'] + '/activate.sh')}",
-        *workspace,
-        *device,
-        f"export DETECTRON_DATASETS={shlex.quote(folder + '/datasets.json')}",
-        f"export TMPDIR={shlex.quote(folder + '/tmp')}",
-        'mkdir -p "$TMPDIR"',
-        'cd "$DETECTRON"',
-        f"exec {shlex.join(plan['command'])}".replace("@TOOLS@", '"$DETECTRON_TOOLS"'),
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def run_of(name: str, rehearsal: bool) -> str:
     """The folder in runs/ of an experiment, or of its rehearsal."""
     return f"{name}.rehearsal" if rehearsal else name
@@ -172,7 +152,7 @@ def _plan(name: str, asked: Experiment, look: Mapping[str, Any], settings: Mappi
         return plan
     # A workspace goes on with the generation that it was built with.
     plan["generation"] = found["workspace"].get("generation", plan["generation"])
-    source, text = _config(asked["config"], settings["configs"], found["config"])
+    source, text = found_here(asked["config"], settings["configs"], found["config"])
     if not text:
         refusals.append(
             f"{name}: there is no config {asked['config']}: neither {settings['configs']}/{asked['config']}.yaml here, "
@@ -190,16 +170,10 @@ def _plan(name: str, asked: Experiment, look: Mapping[str, Any], settings: Mappi
         except StackError as error:
             refusals.append(str(error))
         if device == "gpu":
-            refusals += [f"{name}: {problem}" for problem in _gpu_problems(asked["gpus"], settings["ladder"])]
+            refusals += [
+                f"{name}: {problem}" for problem in gpu_problems(asked["gpus"], settings["ladder"], REHEARSE_OR_TRAIN)
+            ]
     return plan
-
-
-def _config(name: str, folder: str, on_server: Mapping[str, str]) -> tuple[str, str]:
-    """(path, text) of the config that a name means: a person's own, beside the inventory, comes first."""
-    own = Path(folder, name if name.endswith(".yaml") else f"{name}.yaml")
-    if not name.startswith("/") and own.is_file():
-        return str(own), own.read_text(encoding="utf-8")
-    return on_server["path"], on_server["text"]
 
 
 def _derive(
@@ -298,25 +272,6 @@ def _command(plan: Mapping[str, Any], asked: Experiment) -> list[str]:
         return ["python2", "@TOOLS@/rehearse.py", folder]
     multi = ["--multi-gpu-testing"] if asked["multi_gpu_testing"] else []
     return ["python2", "@TOOLS@/train_net.py", *multi, "--cfg", f"{folder}/config.yaml"]
-
-
-def _gpu_problems(gpus: int, ladder: Mapping[str, Any]) -> list[str]:
-    """Why the GPUs of this server cannot train, by its last check ladder."""
-    rungs = {rung["rung"]: rung for rung in ladder.get("rungs", [])}
-    for name in ("predicted", "operator", "cudnn_cublas", *(["multi_gpu"] if gpus > 1 else [])):
-        rung = rungs.get(name, {"status": "not_applicable", "reason": "it was never climbed"})
-        if rung["status"] == "failed":
-            reasons = [check.get("reason", "") for check in rung.get("checks", []) if check.get("status") == "failed"]
-            return [
-                f"the check ladder of this server failed at {name}: {' '.join(reasons) or rung.get('reason', '')} "
-                "Nothing can be trained on it; a rehearsal can: -e train_rehearsal=true."
-            ]
-        if rung["status"] == "not_applicable":
-            return [
-                f"no GPU of this server has been seen to work ({name}: {rung.get('reason', '')}). Rehearse on its CPU "
-                "with -e train_rehearsal=true, train there slowly with device: cpu, or take a server with a GPU."
-            ]
-    return []
 
 
 class FilterModule:

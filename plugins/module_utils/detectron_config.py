@@ -55,6 +55,7 @@ DEFAULTS: Mapping[str, Any] = {
     "TRAIN.SNAPSHOT_ITERS": 80000,
     "TRAIN.AUTO_RESUME": True,
     "TEST.DATASETS": (),
+    "TEST.WEIGHTS": "",
     "TEST.PROPOSAL_FILES": (),
     "TEST.FORCE_JSON_DATASET_EVAL": False,
 }
@@ -333,6 +334,44 @@ def derive(
     return dict(_plain(config))
 
 
+def for_testing(
+    text: str,
+    weights: str,
+    output: str,
+    gpus: int = 1,
+    *,
+    test: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """The config for using a trained model, out of the one that it was trained by.
+
+    weights: the model's file. output: OUTPUT_DIR. test: names of datasets; none: the config's. options: as of `derive`.
+    What the training began with is not named any more: Detectron would fetch it, to test as well. Raises ConfigError.
+    """
+    config = copy.deepcopy(parse(text))
+    chosen = _chosen(config, options or {})
+    config["NUM_GPUS"] = int(gpus)
+    config["OUTPUT_DIR"] = _path("OUTPUT_DIR", output)
+    _set(config, "TRAIN.WEIGHTS", "")
+    _set(config, "TEST.WEIGHTS", _path("TEST.WEIGHTS", weights))
+    if _given(config, "TRAIN.PROPOSAL_FILES") is not None:
+        _set(config, "TRAIN.PROPOSAL_FILES", ())
+    if test:
+        _set(config, "TEST.DATASETS", tuple(_dataset("TEST.DATASETS", name) for name in test))
+    for key, value in chosen.items():
+        _set(config, key, value)
+    if "TEST.FORCE_JSON_DATASET_EVAL" not in chosen and _without_evaluator(config):
+        _set(config, "TEST.FORCE_JSON_DATASET_EVAL", True)
+    return dict(_plain(config))
+
+
+def cannot_infer(config: Config) -> str:
+    """Why the pictures of infer_simple.py cannot be had of a model; "" where they can. Raises ConfigError."""
+    if option(config, "MODEL.RPN_ONLY"):
+        return "its model only proposes boxes (MODEL.RPN_ONLY), and names nothing. Take a Faster or Mask R-CNN."
+    return f"its model does not find boxes itself. {_PROPOSALS}" if _takes_proposals(config) else ""
+
+
 def scaled(config: Config, gpus: int, images: int | None = None) -> dict[str, Any]:
     """{dotted key: value} of the schedule for so many GPUs, and so many images on each (None: the config's).
 
@@ -456,12 +495,13 @@ def _check_counts(config: Config) -> None:
 
 def _without_evaluator(config: Config) -> list[str]:
     """The test datasets that Detectron refuses to evaluate, after all of the testing, by their names alone."""
-    masks = option(config, "MODEL.MASK_ON")
-    return [
-        name
-        for name in option(config, "TEST.DATASETS")
-        if not ("coco_" in name or "cityscapes_" in name or (name.startswith("voc_") and not masks))
-    ]
+    return [name for name in option(config, "TEST.DATASETS") if without_evaluator(config, name)]
+
+
+def without_evaluator(config: Config, name: str) -> bool:
+    """Whether Detectron refuses to evaluate on a dataset by its name, unless it is forced to."""
+    of_voc = name.startswith("voc_") and not option(config, "MODEL.MASK_ON")
+    return not ("coco_" in name or "cityscapes_" in name or of_voc)
 
 
 # --- Comparing and judging

@@ -91,7 +91,8 @@ def alive(folder: str) -> tuple[bool, Holder]:
 def state_of(folder: str) -> dict[str, Any]:
     """What became of a run: state (running, finished, failed, stopped, died; "" before the first), where (its server
     and since when), status or signal of its end, ended (seconds since 1970), iteration of its last checkpoint (-1
-    without one), final (whether the final model is written)."""
+    without one), final (whether the final model is written), model (the file of the final model, else of the last
+    checkpoint)."""
     working, holder = alive(folder)
     facts = read_json(os.path.join(folder, "experiment.json"))
     found: dict[str, Any] = {"where": described_run(holder) if holder else "", **checkpoints(folder)}
@@ -121,14 +122,17 @@ def described_run(holder: Holder) -> str:
 
 
 def checkpoints(folder: str) -> dict[str, Any]:
-    """checkpoint (iteration of the last one; -1 without one), final (whether the final model is written)."""
-    found: dict[str, Any] = {"checkpoint": -1, "final": False}
-    for _top, _folders, files in os.walk(os.path.join(folder, "train")):
+    """checkpoint (iteration of the last one; -1 without one), final (whether the final model is written), model (the
+    file of that, else of the last checkpoint; "" without one)."""
+    found: dict[str, Any] = {"checkpoint": -1, "final": False, "model": ""}
+    for top, _folders, files in os.walk(os.path.join(folder, "train")):
         for name in files:
             match = CHECKPOINT.fullmatch(name)
-            if match:
-                found["checkpoint"] = max(found["checkpoint"], int(match[1]))
-            found["final"] = found["final"] or name == "model_final.pkl"
+            if match and int(match[1]) > found["checkpoint"]:
+                found["checkpoint"] = int(match[1])
+                found["model"] = found["model"] if found["final"] else os.path.join(top, name)
+            elif name == "model_final.pkl":
+                found.update(final=True, model=os.path.join(top, name))
     return found
 
 
@@ -329,9 +333,9 @@ def refuse_unless_new_or_resumed(state: dict[str, Any], name: str, resume: bool,
         )
 
 
-def clear(folder: str) -> None:
-    """Remove all that earlier starts left, but for the lease of this one."""
-    for name in set(os.listdir(folder)) - {LEASE}:
+def clear(folder: str, keep: Iterable[str] = ()) -> None:
+    """Remove all that earlier starts left, but for the lease of this one, and what is to be kept."""
+    for name in set(os.listdir(folder)) - {LEASE, *keep}:
         path = os.path.join(folder, name)
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)

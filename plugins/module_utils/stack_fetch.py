@@ -47,13 +47,20 @@ class OutOfTime(Exception):
     """The slice of time given to a download is over; what came so far is kept."""
 
 
+def sum_of(artifact: dict[str, Any]) -> str:
+    """The kind of sum by which an artifact is known: sha256, or md5 where its source states no other."""
+    return "sha256" if "sha256" in artifact else "md5"
+
+
 def location(artifact: dict[str, Any]) -> str:
     """Path of an artifact relative to a cache."""
-    return f"sha256/{artifact['sha256']}/{artifact['filename']}"
+    return f"{sum_of(artifact)}/{artifact[sum_of(artifact)]}/{artifact['filename']}"
 
 
 def mirrored_at(artifact: dict[str, Any]) -> str:
     """Path of an artifact relative to a mirror, where built ones lie with their record."""
+    if "mirrored_at" in artifact:
+        return str(artifact["mirrored_at"])
     return f"built/{artifact['built']}/{artifact['filename']}" if "built" in artifact else location(artifact)
 
 
@@ -116,9 +123,10 @@ def listed(manifest: dict[str, Any], folder: str, record: dict[str, Any]) -> boo
 
 
 def verified(path: str, artifact: dict[str, Any]) -> bool:
-    """Whether the file at `path` has the artifact's size and sha256."""
+    """Whether the file at `path` has the artifact's size and sum."""
+    kind = sum_of(artifact)
     try:
-        return os.path.getsize(path) == artifact["size"] and bool(sha256_of(path) == artifact["sha256"])
+        return os.path.getsize(path) == artifact["size"] and bool(sha256_of(path, kind) == artifact[kind])
     except OSError:
         return False
 
@@ -358,9 +366,11 @@ class Fetcher:
                 if self.adopt(artifact) or (resumed and self._download(url, artifact, tried) and self.adopt(artifact)):
                     keep_origin(self.path(artifact), without_secrets(url))
                     return self.path(artifact), without_secrets(url)
-                tried.append(f"{without_secrets(url)}: its bytes do not have the locked sha256 {artifact['sha256']}")
+                kind = sum_of(artifact)
+                locked = "locked " if kind == "sha256" else ""
+                tried.append(f"{without_secrets(url)}: its bytes do not have the {locked}{kind} {artifact[kind]}")
         reasons = "; ".join(tried) or NOTHING
-        remedy = advice(reasons) or FILL_MIRROR
+        remedy = advice(reasons) or artifact.get("remedy") or FILL_MIRROR
         raise StackError(f"{artifact['filename']} could not be fetched. Tried: {reasons}. {remedy}")
 
     def _urls(self, artifact: dict[str, Any], tried: list[str]) -> Iterator[str]:
@@ -369,7 +379,7 @@ class Fetcher:
             yield in_mirror(self.mirror, mirrored_at(artifact))
         elif self.mirror:
             path = in_mirror(self.mirror, mirrored_at(artifact))
-            wrong = f"{path} does not have the size and sha256 that it should"
+            wrong = f"{path} does not have the size and {sum_of(artifact)} that it should"
             tried.append(wrong if os.path.exists(path) else f"the mirror {self.mirror} does not have it")
         if self.upstream and "source" in artifact:
             for source in self.upstream.sources:

@@ -44,9 +44,9 @@ def digest(data: object) -> str:
     return hashlib.sha256(canonical(data)).hexdigest()[:12]
 
 
-def sha256_of(path: str) -> str:
-    """Hex sha256 of a file's bytes."""
-    sums = hashlib.sha256()
+def sha256_of(path: str, kind: str = "sha256") -> str:
+    """Hex sha256 of a file's bytes, or another sum of hashlib."""
+    sums = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as stream:
         while chunk := stream.read(1 << 20):
             sums.update(chunk)

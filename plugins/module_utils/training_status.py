@@ -11,16 +11,23 @@ def experiment_lines(experiments: Mapping[str, Any]) -> list[str]:
     return [line for name, experiment in experiments.items() for line in _lines(name, experiment)]
 
 
+def images_done(experiment: Mapping[str, Any]) -> str:
+    """How far an inference is; "" for another run, and before its first image."""
+    return "{done} of {total} images".format(**experiment["images"]) if experiment.get("images") else ""
+
+
 def _lines(name: str, experiment: Mapping[str, Any]) -> list[str]:
     state, log = experiment["state"], experiment["log"]
     if experiment.get("verdict") and state["state"] in ("finished", "failed"):
         return _verdict_lines(name, state["server"], experiment["verdict"])
     words = [f"{name}: {state['state'] or 'never started'}"]
     if state["state"] == "running":
-        words += [f"on {state['where']}", log["progress"]]
+        words += [f"on {state['where']}", images_done(experiment) or log["progress"]]
     elif state["state"]:
         words += [f"on {state['server']}"] if state["server"] else []
-        if state["final"]:
+        if experiment.get("facts", {}).get("kind") in ("inference", "evaluation"):
+            words += filter(None, [images_done(experiment)])
+        elif state["final"]:
             words.append("the final model is written")
         elif state["checkpoint"] >= 0:
             words.append(f"its last checkpoint is that of iteration {state['checkpoint']}")

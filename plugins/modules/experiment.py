@@ -18,6 +18,7 @@ options:
   host: {description: The server's name in the inventory., type: str, default: ''}
   resume: {description: Go on with what an earlier start left., type: bool, default: false}
   replace: {description: Remove what an earlier start left., type: bool, default: false}
+  keep: {description: Names in its folder that O(replace) leaves., type: list, elements: str, default: []}
   gpus: {description: Number of free GPUs to pick; 0 for none., type: int, default: 0}
   gpu_ids: {description: GPUs to take instead of picking., type: list, elements: int, default: []}
   facts: {description: What experiment.json and the log of experiments are to say., type: dict, default: {}}
@@ -87,7 +88,7 @@ def start(given: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[int]
     try:
         settle(prefix, name, given["signatures"], time.time(), over=True)
         if given["replace"]:
-            clear(folder)
+            clear(folder, given["keep"])
         with one_at_a_time(prefix):
             picked = pick(given)
             facts = {**given["facts"], "name": name, "gpu_ids": picked, "run": holder["run"]}
@@ -113,6 +114,7 @@ def main() -> None:
             "host": {"type": "str", "default": ""},
             "resume": {"type": "bool", "default": False},
             "replace": {"type": "bool", "default": False},
+            "keep": {"type": "list", "elements": "str", "default": []},
             "gpus": {"type": "int", "default": 0},
             "gpu_ids": {"type": "list", "elements": "int", "default": []},
             "facts": {"type": "dict", "default": {}},

@@ -36,7 +36,8 @@ experiments:
   description: >-
     By name: C(state), C(facts) (experiment.json), C(log) (how far it is), C(config) and C(baseline) (C(path) and
     C(text); empty where there is none), C(ran) (the config of its last start), C(verdict) (of a rehearsal that has
-    ended: its verdict.json), C(workspace) (what its workspace was built of).
+    ended: its verdict.json), C(images) (of an inference: C(done) of C(total)), C(workspace) (what its workspace was
+    built of).
   type: dict
   returned: success
 datasets: {description: Datasets that are known on this server., type: dict, returned: success}
@@ -94,6 +95,12 @@ def log_of(
     return {"state": state, "progress": progress(state, time.time()), "findings": found, "end": end}
 
 
+def images_of(folder: str) -> dict[str, int]:
+    """How many images an inference has done of how many; {} where the run is none."""
+    results = read_json(os.path.join(folder, "results.json"))
+    return {"done": len(results["images"]), "total": results["total"]} if "total" in results else {}
+
+
 def text_of(path: str) -> str:
     """A text file; empty where there is none."""
     try:
@@ -129,6 +136,7 @@ def main() -> None:
                 "log": log_of(folder, state, given["signatures"], given["logs"].get(name, {})),
                 "facts": read_json(os.path.join(folder, "experiment.json")),
                 "verdict": read_json(os.path.join(folder, "verdict.json")),
+                "images": images_of(folder),
             }
             wanted = given["configs"].get(name)
             if wanted:

@@ -139,9 +139,10 @@ def plan(prefix: str, keep: int, used: Reasons, downloads: bool, pythons: set[st
         elif age(os.path.join(prefix, path, RECEIPT)) <= RECENT:
             kept[path] = "just installed: a run may be about to use it"
     if downloads:
-        recent = [path for path in below(prefix, "var/cache/sha256") if age(os.path.join(prefix, path)) <= RECENT]
+        cached = below(prefix, "var/cache/sha256", "var/cache/md5")
+        recent = [path for path in cached if age(os.path.join(prefix, path)) <= RECENT]
         kept |= dict.fromkeys(recent, "just downloaded: a run may be about to use it")
-        remove |= dict.fromkeys(below(prefix, "var/cache/sha256"), "a download")
+        remove |= dict.fromkeys(cached, "a download")
     for path in below(prefix, "var/lease"):
         if age(os.path.join(prefix, path)) > stack_lease.FORGOTTEN:
             remove[path] = "the lease of a run that has died"

@@ -136,7 +136,7 @@ def test_a_roles_table_has_its_knobs(role: str) -> None:
 
 def test_the_readme_names_every_tag_and_every_page() -> None:
     readme = text_of("README.md")
-    for role in set(ROLES) - {"stack", "mirror", "train", "workspace"}:
+    for role in set(ROLES) - {"stack", "infer", "mirror", "train", "workspace"}:
         assert f"`{role}`" in readme
     for page in (ROOT / "docs").glob("*.md"):
         assert f"(docs/{page.name})" in readme

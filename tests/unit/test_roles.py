@@ -19,7 +19,7 @@ from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-WITH_A_PLAYBOOK = ("mirror", "train", "workspace")  # of their own
+WITH_A_PLAYBOOK = ("infer", "mirror", "train", "workspace")  # of their own
 LOCKS = sorted((ROOT / "group_vars").glob("stack_*/*.yml"))
 PLAYS = [ROOT / "site.yml", *sorted((ROOT / "playbooks").glob("*.yml"))]
 TASKS = sorted((ROOT / "roles").glob("*/tasks/*.yml"))

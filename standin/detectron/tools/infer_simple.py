@@ -12,28 +12,15 @@ import cv2  # before Caffe2
 from caffe2.python import workspace
 import matplotlib
 matplotlib.use('Agg')
-from matplotlib import pyplot  # noqa: E402
 
 import detectron  # noqa: E402
 from detectron.core import config, test_engine  # noqa: E402
-from detectron.utils import c2  # noqa: E402
+from detectron.datasets import dummy_datasets  # noqa: E402
+from detectron.utils import c2, vis  # noqa: E402
 from detectron.utils.logging import setup_logging  # noqa: E402
 
 print(detectron.STAND_IN, file=sys.stderr)
 c2.import_detectron_ops()
-
-
-def draw(image, found, path):
-    """Save a BGR image with the boxes of the classes found."""
-    figure = pyplot.figure()
-    axes = figure.add_subplot(1, 1, 1)
-    axes.imshow(image[:, :, ::-1])
-    for name, boxes in enumerate(found):
-        for x1, y1, x2, y2, score in boxes:
-            axes.add_patch(pyplot.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor='g'))
-            axes.text(x1, y1, 'class %d: %.2f (stand-in)' % (name, score))
-    figure.savefig(path)
-    pyplot.close(figure)
 
 
 def main():
@@ -43,6 +30,7 @@ def main():
     parser.add_argument('--output-dir', default='infer_simple', help='folder for the drawings')
     parser.add_argument('--image-ext', default='jpg', help='images to take from a folder')
     parser.add_argument('--output-ext', default='pdf', help='format of the drawings')
+    parser.add_argument('--thresh', type=float, default=0.7, help='score from which on a box is drawn')
     parser.add_argument('im_or_folder', help='an image, or a folder of them')
     args = parser.parse_args(sys.argv[1:] or ['--help'])
     workspace.GlobalInit(['caffe2', '--caffe2_log_level=0'])
@@ -60,7 +48,9 @@ def main():
         target = os.path.join(args.output_dir, '%s.%s' % (os.path.basename(path), args.output_ext))
         logger.info('Processing %s -> %s', path, target)
         image = cv2.imread(path)
-        draw(image, test_engine.im_detect_all(model, image), target)
+        found = test_engine.im_detect_all(model, image)
+        vis.vis_one_image(image[:, :, ::-1], path, args.output_dir, found, dataset=dummy_datasets.get_coco_dataset(),
+                          thresh=args.thresh, ext=args.output_ext)
 
 
 if __name__ == '__main__':
