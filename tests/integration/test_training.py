@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -143,3 +143,31 @@ def test_a_training_to_its_end_is_evaluated(lab: Lab) -> None:
     assert re.search(r"short: finished, on \S+, the final model is written", said)
     events = [json.loads(line)["event"] for line in lab.file("short/events.jsonl").splitlines()]
     assert events == ["started", "ended"]
+
+
+def test_all_runs_are_listed_compared_and_written_also_those_whose_folder_is_gone(lab: Lab, tmp_path: Path) -> None:
+    said = lab.play("runs.yml", f"--extra-vars=runs_file={tmp_path}/runs.json")
+    runs = json.loads((tmp_path / "runs.json").read_text())["runs"]
+    assert [(run["name"], run["kind"], run["state"]) for run in runs] == [
+        ("short", "training", "finished"),
+        ("wild", "training", "failed"),
+        ("long", "training", "stopped"),  # resumed
+        ("long", "training", "stopped"),
+        ("good.rehearsal", "rehearsal", "gone"),  # removed before anybody looked
+        ("good.rehearsal", "rehearsal", "finished"),
+    ]
+    short, wild = runs[:2]
+    assert re.search(r"wild train \S+ [\d-]+ [\d:]+ \S+ failed \S+ \S+ (- )?loss_nan", said)
+    assert wild["findings"][0]["id"] == "loss_nan"
+    assert short["results"]["things_val"]["box"].keys() >= {"AP", "AP50"}
+    assert {"caffe2", "detectron"} <= short["installs"].keys()
+    assert re.fullmatch(r".+-[0-9a-f]{12}", short["installs"]["detectron"])
+    assert (short["gpus"], short["driver"], short["weights"]) == ([], "", {"path": ""})
+    assert "MAX_ITER: 40" in short["config_text"]
+    assert runs[-1]["verdict"] == {"status": "passed", "failed": []}
+    said = lab.play("runs.yml", "--extra-vars=runs_compare=short,wild", "--extra-vars=runs_only=short")
+    assert re.search(r"SOLVER.BASE_LR 0.0025 1000000.0 ", said)
+    assert re.search(r"SOLVER.MAX_ITER 40 1000000 ", said)
+    assert re.search(r"Result state finished failed note - loss_nan", said)
+    said = lab.play("runs.yml", "--extra-vars=runs_only=shirt", fails=True)
+    assert "There is no run shirt. Known are: short, wild, long, good.rehearsal." in said

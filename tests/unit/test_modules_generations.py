@@ -404,6 +404,7 @@ def test_what_is_in_use_is_removed_only_when_told_so(upgraded: Stack, working: s
         (lambda prefix: (prefix / "checks/gpu2").mkdir(), "gpu2 has used it too and could not be asked"),
         (lambda prefix: write_json(f"{prefix}/var/lease/a-b.json", {"server": "gpu1"}), "gpu1 builds in it"),
         (lambda prefix: (prefix / "runs/first").mkdir(parents=True), "results: runs/first. Nothing was removed"),
+        (lambda prefix: (prefix / "runs/.log").mkdir(parents=True), "results: runs/.log. Nothing was removed"),
         (lambda prefix: (prefix / "work/alice").mkdir(parents=True), "results: work/alice. Nothing was removed"),
         (lambda prefix: (prefix / "notes.txt").touch(), "remove_results=true"),
     ],
