@@ -26,12 +26,14 @@ short_description: Tables of the servers, their check ladders and results
 description:
   - Shows, after the play recap, one line per server with each rung of its check ladder, then the reasons of rungs that
     failed or do not apply.
+  - Then the seconds that each role took on each server, where they fit, else the shortest, the longest and where.
   - Then one line per server with its stack, its result, and what it installed, reused from a server that shares its
     home, or failed of; and the command that goes on with those that failed.
-requirements: [enable in ansible.cfg]
 """
 
 WIDTH = 100  # columns, at most
+REST = "others"
+COMMON = {"bootstrap", "stack", REST}  # what every playbook spends time on
 MARKS = {"passed": "passed", "failed": "FAILED", "not_applicable": "n/a"}
 COLOURS = {"ok": "green", "changed": "yellow", "waited": "yellow", "unreachable": "bright red"}  # others: red
 
@@ -59,6 +61,35 @@ def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     for (server, reason), rungs in absent.items():
         found.setdefault(f"{', '.join(rungs)} n/a: {reason}", []).append(server)
     return [(", ".join(servers), sentence) for sentence, servers in found.items()]
+
+
+def times(spent: dict[str, dict[str, float]], width: int) -> list[list[str]]:
+    """Rows of the table of seconds, the header first: a role, and what it took on each server; roles of less than a
+    second anywhere in one row. Where servers do not fit: the least, the most, and where that was."""
+    roles = list(dict.fromkeys(role for taken in spent.values() for role in taken))
+    long = [role for role in roles if any(taken.get(role, 0.0) >= 1 for taken in spent.values())]
+    seconds = {
+        role: [taken.get(role, 0.0) for taken in spent.values()] for role in sorted(long, key=lambda role: role == REST)
+    }
+    short = [sum(taken.get(role, 0.0) for role in roles if role not in long) for taken in spent.values()]
+    if any(short):
+        seconds[REST] = [one + other for one, other in zip(short, seconds.get(REST, [0.0] * len(short)), strict=True)]
+    seconds["in all"] = [sum(taken.values()) for taken in spent.values()]
+    rows = [["seconds", *spent], *([role, *map(whole, taken)] for role, taken in seconds.items())]
+    if sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) <= width + 2:
+        return rows
+    names = list(spent)
+    return [
+        ["seconds", "least", "most", "on"],
+        *(
+            [role, whole(min(taken)), whole(max(taken)), names[taken.index(max(taken))]]
+            for role, taken in seconds.items()
+        ),
+    ]
+
+
+def whole(seconds: float) -> str:
+    return f"{seconds:.0f}"
 
 
 def duration(seconds: float) -> str:
@@ -98,13 +129,15 @@ class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
     CALLBACK_NAME = "stack_summary"
-    CALLBACK_NEEDS_ENABLED = True
 
     def __init__(self) -> None:
         super().__init__()
         self.ladders: dict[str, dict[str, Any]] = {}
         self.rows: dict[str, Row] = {}
         self.stacks: dict[str, str] = {}  # of all servers of the play
+        self.begun: dict[str, float] = {}  # by server: when its present task was begun
+        self.spent: dict[str, dict[str, float]] = {}  # by server and role: seconds
+        self.started = time.monotonic()
         self.provisions = False  # whether this is a run that looks up installs, unlike that of another playbook
 
     def _row(self, server: str) -> Row:
@@ -117,7 +150,22 @@ class CallbackModule(CallbackBase):
             stacks = [name.removeprefix("stack_") for name in sorted(groups) if server in groups[name]]
             self.stacks[server] = " ".join(stacks)
 
+    def v2_runner_on_start(self, host: Any, task: Any) -> None:
+        self.begun[host.get_name()] = time.monotonic()
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        self._end(result)
+
+    def _end(self, result: Any) -> None:
+        """Add what a task took to its role's time on the server."""
+        server, (role, colon, _name) = result.host.get_name(), result.task.get_name().partition(" : ")
+        if server in self.begun:
+            taken, role = time.monotonic() - self.begun.pop(server), role if colon else REST
+            spent = self.spent.setdefault(server, {})
+            spent[role] = spent.get(role, 0.0) + taken
+
     def v2_runner_on_ok(self, result: Any) -> None:
+        self._end(result)
         server, values, action = result.host.get_name(), result.result, result.task.action
         row = self._row(server)
         row.changed = row.changed or bool(values.get("changed"))
@@ -138,6 +186,7 @@ class CallbackModule(CallbackBase):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         if ignore_errors:  # Ansible's name for a play's own decision; no play of this project ignores an error
             return
+        self._end(result)
         row, values = self._row(result.host.get_name()), result.result
         # The end of a build whose task has said why.
         if result.task.action in ("install_failed", "workspace") and row.failed:
@@ -149,6 +198,7 @@ class CallbackModule(CallbackBase):
             row.why = "its check ladder did, see above"
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
+        self._end(result)
         row = self._row(result.host.get_name())
         row.failed, row.why = "unreachable", unreachable(str(result.result.get("msg", "")))
 
@@ -162,6 +212,8 @@ class CallbackModule(CallbackBase):
         if any(self.ladders.values()):  # in check mode, before a first run, there is none to show
             self._print_ladders()
         failed = [server for server, row in self.rows.items() if row.failed]
+        if len({role for taken in self.spent.values() for role in taken} - COMMON) > 1:
+            self._print_times()
         if failed or self.provisions:
             self._print_servers()
         if failed:
@@ -195,6 +247,15 @@ class CallbackModule(CallbackBase):
             self._display.display(line.rstrip(), color=worst)
         for servers, why in reasons(self.ladders):
             self._wrapped(f"{servers}: ", why)
+
+    def _print_times(self) -> None:
+        rows = times(dict(sorted(self.spent.items())), self._width())
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        self._display.banner("TIME")
+        for row in rows:
+            cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+            self._display.display("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+        self._display.display(f"The run took {duration(time.monotonic() - self.started)}.")
 
     def _print_servers(self) -> None:
         cells = [("server", "stack", "result")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.stack_failure import cause, unreachable
-from stack_summary import CallbackModule, duration, reasons, table
+from stack_summary import CallbackModule, duration, reasons, table, times
 
 
 def rung(name: str, status: str = "passed", reason: str = "", check: dict[str, str] | None = None) -> dict[str, Any]:
@@ -117,6 +117,17 @@ class Terminal:
 
     def show(self, text: str, color: str | None = None) -> None:
         self.lines += text.splitlines()
+
+    def task(self, server: str, name: str, begun: float, ended: float, outcome: str = "ok") -> None:
+        """A task that takes its time."""
+        host, task = SimpleNamespace(get_name=lambda: server), SimpleNamespace(action="command", args={})
+        task.get_name = lambda: name
+        with pytest.MonkeyPatch.context() as clock:
+            clock.setattr("time.monotonic", lambda: begun)
+            self.callback.v2_runner_on_start(host, task)
+            clock.setattr("time.monotonic", lambda: ended)
+            result = SimpleNamespace(host=host, task=task, result={"msg": "no"})
+            getattr(self.callback, f"v2_runner_on_{outcome}")(result)
 
     def feed(self, event: str, server: str, action: str = "command", **values: Any) -> None:
         host = SimpleNamespace(get_name=lambda: server)
@@ -274,3 +285,40 @@ def test_a_secret_of_the_command_is_not_shown(terminal: Terminal, monkeypatch: p
     lines = terminal.end()
     assert "  ansible-playbook site.yml -e proxy_password=HIDDEN --limit gpu2" in lines
     assert lines[-1] == "HIDDEN stands for what looks like a secret and is not shown: put it back."
+
+
+def test_what_each_role_took_on_each_server_is_told(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal.callback.started = 100.0
+    terminal.task("gpu2", "caffe2 : Unpack", 10, 94)
+    terminal.task("gpu1", "preflight : Probe", 0, 2)
+    terminal.task("gpu1", "caffe2 : Fetch", 10, 20)
+    terminal.task("gpu1", "Another, of no role", 20, 21.2)
+    terminal.task("gpu1", "caffe2 : Unpack", 22, 103.4, "failed")
+    terminal.task("gpu1", "stack : Look up", 0, 0.4, "skipped")
+    monkeypatch.setattr("time.monotonic", lambda: 260.0)
+    lines = terminal.end()
+    assert lines[: lines.index("SERVERS")] == [
+        "TIME",
+        "seconds    gpu1  gpu2",
+        "preflight     2     0",
+        "caffe2       91    84",
+        "others        2     0",
+        "in all       95    84",
+        "The run took 3 min.",
+    ]
+
+
+def test_of_servers_that_do_not_fit_the_slowest_is_named() -> None:
+    spent = {f"server{number}": {"caffe2": float(number), "stack": 0.1} for number in range(40)}
+    assert times(spent, 100) == [
+        ["seconds", "least", "most", "on"],
+        ["caffe2", "0", "39", "server39"],
+        ["others", "0", "0", "server0"],
+        ["in all", "0", "39", "server39"],
+    ]
+
+
+def test_a_playbook_of_one_role_has_no_table_of_times(terminal: Terminal) -> None:
+    terminal.task("gpu1", "stack : Look up", 0, 2)
+    terminal.task("gpu1", "train : Watch", 2, 60)
+    assert terminal.end() == []
