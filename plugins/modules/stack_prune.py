@@ -139,7 +139,7 @@ def plan(prefix: str, keep: int, used: Reasons, downloads: bool, pythons: set[st
         elif age(os.path.join(prefix, path, RECEIPT)) <= RECENT:
             kept[path] = "just installed: a run may be about to use it"
     if downloads:
-        cached = below(prefix, "var/cache/sha256", "var/cache/md5")
+        cached = list(below(prefix, "var/cache/sha256", "var/cache/md5"))
         recent = [path for path in cached if age(os.path.join(prefix, path)) <= RECENT]
         kept |= dict.fromkeys(recent, "just downloaded: a run may be about to use it")
         remove |= dict.fromkeys(cached, "a download")
