@@ -233,8 +233,9 @@ def keep_results(results):
     def read_one(path, *positional):
         image = imread(path, *positional)
         if image is None:
-            sys.exit('%s cannot be read: it is damaged, or no image that OpenCV knows. Remove or replace it, and run the '
-                     'same again.' % results.names.get(os.path.basename(path), path))
+            text = u'%s cannot be read: it is damaged, or no image that OpenCV knows. Remove or replace it, and run ' \
+                u'the same again.' % results.names.get(os.path.basename(path), path)
+            sys.exit(text if isinstance(text, str) else text.encode('utf-8'))
         results.image = path
         return image
 

@@ -66,7 +66,7 @@ def model_problems(asked: Asked, kind: str) -> list[str]:
             problems.append(f"infer_threshold is {asked['threshold']}: a score is between 0 and 1.")
     if asked["device"] not in ("gpu", "cpu"):
         problems.append(f"infer_device is {asked['device']}: it is gpu or cpu.")
-    if not NAME.fullmatch(run_name(asked, kind)):
+    if (asked["name"] or not problems) and not NAME.fullmatch(run_name(asked, kind)):
         problems.append(
             f"{run_name(asked, kind)!r} cannot be the name of a run: it names a folder. Give infer_name letters, "
             "digits and ._+- (at most 100)."
