@@ -3,7 +3,7 @@
 # elsewhere print the one command that does, and fail.
 # Usage: scripts/system.sh site | demo | servers | tests
 #   site: to provision servers · demo: also to build the mirror, and on this machine · servers: also throwaway servers
-#   tests: also every shell that activation is tested with
+#   tests: also every shell that activation is tested with, and the browser that the report is opened in
 set -euo pipefail
 
 declare -A package_of=(
@@ -11,12 +11,13 @@ declare -A package_of=(
   [/usr/bin/python3]=python3 [ssh-keygen]=openssh-client [sshd]=openssh-server [bwrap]=bubblewrap
   [setpriv]=util-linux [unshare]=util-linux
   [dash]=dash [zsh]=zsh [csh]=csh [tclsh]=tcl
+  [chromium]=chromium [chromedriver]=chromium-driver
 )
 site=(git ssh)
 demo=("${site[@]}" gcc g++)
 # Throwaway servers see this machine's programs, so what runs on them must be here.
 servers=("${demo[@]}" /usr/bin/python3 ssh-keygen sshd bwrap setpriv unshare)
-tests=("${servers[@]}" dash zsh csh tclsh)
+tests=("${servers[@]}" dash zsh csh tclsh chromium chromedriver)
 
 case ${1-} in
   site) needed=("${site[@]}") ;;

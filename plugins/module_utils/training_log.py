@@ -29,7 +29,7 @@ CHUNK = 2**20  # bytes read at once
 LONGEST = 2**16  # characters of a line that are looked at: its beginning and its end
 UNFINISHED = 8 * 2**20  # bytes of a line without an end that are waited for
 SHOWN = 300  # characters of a line in a finding
-POINTS = 400  # of the series that is kept: older ones thinned out, evenly over the run
+POINTS = 400  # of the series that is kept, an even number: older ones thinned out, evenly over the run
 NEAR = 30  # lines between a signature's `after` and its pattern
 TABLES = 24  # datasets, tasks of each and metrics of each that are kept of the tables of an evaluation
 PERIOD = 20  # iterations between two statistics of Detectron
@@ -227,8 +227,9 @@ def _statistics(state: State, stats: dict[str, Any], text: str) -> None:
         state["least"] = stats["loss"]
     if state["count"] % state["stride"] == 0:
         state["series"].append([stats["iter"], _json(stats["loss"]), _json(stats.get("lr", math.nan))])
-        if len(state["series"]) > POINTS:
-            state["series"] = state["series"][::2]
+        if state["count"] >= POINTS * state["stride"]:
+            # Every second one, counted from this one: it is so also where earlier points are kept elsewhere.
+            state["series"] = state["series"][::-2][::-1]
             state["stride"] *= 2
     state["count"] += 1
     state["last"] = {key: value if isinstance(value, int) else _json(value) for key, value in stats.items()}
@@ -253,6 +254,14 @@ def _table(state: State, found: re.Match[str]) -> None:
         if room and len(numbers) == len(table["names"]) <= TABLES and None not in numbers:
             tasks[table["task"]] = dict(zip(table["names"], map(_json, numbers)))
             datasets[table["dataset"]] = tasks
+
+
+def joined(series: Sequence[Any], stride: int, news: State) -> list[Any]:
+    """The whole series of a log that was read on from a state whose points were taken out of it and kept elsewhere.
+
+    series, stride: as they were then. news: the state now, of the same attempt. The same as if all was read at once.
+    """
+    return [*series[:: news["stride"] // stride], *news["series"]]
 
 
 def _json(value: float | None) -> float | None:

@@ -95,8 +95,11 @@ def test_parameters_of_build_source_are_those_that_it_uses() -> None:
 
 @pytest.mark.parametrize("path", TASKS + PLAYS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_needs_privileges_or_hides_a_failure(path: Path) -> None:
+    forbidden = {"become", "become_user", "become_method", "ignore_errors", "ignore_unreachable"}
+    if path.name == "report.yml":  # whose page shows a server that does not answer as such
+        forbidden.remove("ignore_unreachable")
     for node in nodes(load(path)):
-        assert node not in ("become", "become_user", "become_method", "ignore_errors", "ignore_unreachable")
+        assert not (isinstance(node, str) and node in forbidden)
         assert not (isinstance(node, str) and re.search(r"--user\b", node)), node
 
 
