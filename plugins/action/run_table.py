@@ -48,7 +48,7 @@ class ActionModule(ActionBase):
                 lines = [(line, None) for line in comparison(runs, self._width(), now)]
             else:
                 lines = listed(records, self._width(), now) if records else [("No run is recorded.", None)]
-            result = self._write(str(given["file"]), records) if given["file"] else {"changed": False, "file": ""}
+            result = self._write(str(given["file"]), records, given["missing"])
         except (StackError, OSError) as error:
             return {"failed": True, "msg": str(error)}
         for server, found in given["servers"].items():
@@ -70,13 +70,15 @@ class ActionModule(ActionBase):
         given = os.environ.get("COLUMNS", "")
         return min(int(given) if given.isdigit() and int(given) else self._display.columns + 1, MOST)
 
-    def _write(self, file: str, records: list[dict[str, Any]]) -> dict[str, Any]:
-        """Write all that is known into a file, by rename. Raises StackError, OSError."""
+    def _write(self, file: str, records: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]:
+        """Write all that is known into a file, where one is named, by rename. Raises StackError, OSError."""
+        if not file:
+            return {"changed": False, "file": ""}
         path = Path(file).expanduser().absolute()
         writer = WRITERS.get(path.suffix)
         if not writer:
             raise StackError(f"runs_file is {file}: give a name that ends in {' or '.join(WRITERS)}.")
-        new = writer(records).encode("utf-8", "replace")
+        new = writer(records, missing).encode("utf-8", "replace")
         changed = not path.is_file() or path.read_bytes() != new
         if changed and not self._task.check_mode:
             draft = path.with_name(f".{path.name}.new")

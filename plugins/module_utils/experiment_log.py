@@ -35,6 +35,7 @@ LONGEST = 2**20  # bytes of a record, or of a file that one is made from
 CONFIG = 2**18  # bytes of a config that is kept
 LOST = 86400.0  # seconds without a heartbeat after which a run of another server has died for good
 _FILE = re.compile(r"(\d{8}T\d{6}-([0-9a-f]{16}))(\.end)?\.json")
+_DRAFT = re.compile(r"\d{8}T\d{6}-[0-9a-f]{16}(?:\.end)?\.json\.[0-9a-f.]{1,40}(?:new)?")
 
 # What a record may hold: a type, [of a list's items], {name: of an object's values}; "*" stands for any name.
 _NUMBER, _TEXT, _ANY = (int, float), str, object
@@ -143,8 +144,9 @@ def _load(path: str, shape: Mapping[str, Any], needed: Iterable[str], run: str) 
     return data, ""
 
 
-def _read(prefix: str) -> tuple[list[tuple[str, Record, Record]], list[str]]:
-    """([(path without its ending, start, end or {})], a sentence for each file that was left out)."""
+def _read(prefix: str, ended: bool = True) -> tuple[list[tuple[str, Record, Record]], list[str]]:
+    """([(path without its ending, start, end or {})], a sentence for each file that was left out). ended: also of runs
+    whose end is recorded."""
     top = folder(prefix)
     try:
         files = [found for name in sorted(os.listdir(top)) if (found := _FILE.fullmatch(name))]
@@ -155,7 +157,7 @@ def _read(prefix: str) -> tuple[list[tuple[str, Record, Record]], list[str]]:
     ends = {found[1] for found in files if found[3]}
     records, left_out = [], []
     for found in files:
-        if found[3]:
+        if found[3] or (found[1] in ends and not ended):
             continue
         path = os.path.join(top, found[1])
         end: Record = {}
@@ -185,6 +187,8 @@ def gather(
     merged = [{**start, **(end or _look(prefix, path, start, signatures, now, write))} for path, start, end in found]
     for start in _unrecorded(prefix, {start["run"] for _path, start, _end in found}):
         merged.append({**start, **_look(prefix, "", start, signatures, now, write=False)})
+    if write:
+        _sweep(folder(prefix), now)
     return sorted(merged, key=lambda record: (record["started"], record["run"]), reverse=True), left_out
 
 
@@ -224,6 +228,15 @@ def _write_once(path: str, data: Record) -> None:
             os.link(draft, path)
     finally:
         os.unlink(draft)
+
+
+def _sweep(top: str, now: float) -> None:
+    """Remove drafts that killed runs left."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(top):
+            path = os.path.join(top, name)
+            if _DRAFT.fullmatch(name) and now - os.lstat(path).st_mtime > LOST:
+                os.unlink(path)
 
 
 def record_start(prefix: str, facts: Mapping[str, Any], files: Mapping[str, str], resumed: bool, now: float) -> None:
@@ -287,8 +300,8 @@ def _weights(told: Mapping[str, Any]) -> dict[str, str]:
 
 def settle(prefix: str, name: str, signatures: Sequence[Mapping[str, Any]], now: float, over: bool = False) -> None:
     """Record the ends of an experiment's runs. over: the caller has its lease, so that nothing of it works any more."""
-    for path, start, end in _read(prefix)[0]:
-        if start["name"] == name and not end:
+    for path, start, _end in _read(prefix, ended=False)[0]:
+        if start["name"] == name:
             _look(prefix, path, start, signatures, now, write=True, over=over)
 
 

@@ -309,12 +309,12 @@ def _differing(sides: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]
 # --- Files
 
 
-def as_json(records: Sequence[Record]) -> str:
-    """All that is known of runs."""
-    return json.dumps({"schema": 1, "runs": list(records)}, indent=1, sort_keys=True) + "\n"
+def as_json(records: Sequence[Record], missing: Sequence[str]) -> str:
+    """All that is known of runs; `missing`: servers that could not be asked."""
+    return json.dumps({"schema": 1, "missing": list(missing), "runs": list(records)}, indent=1, sort_keys=True) + "\n"
 
 
-def as_csv(records: Sequence[Record]) -> str:
+def as_csv(records: Sequence[Record], _missing: Sequence[str]) -> str:
     """A row for each run, under the same columns always."""
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")

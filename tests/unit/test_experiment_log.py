@@ -319,6 +319,17 @@ def test_a_start_that_is_killed_at_any_step_loses_no_record(prefix: Path, monkey
     assert records(prefix)[0]["state"] == "finished"
 
 
+def test_what_killed_runs_left_is_removed_after_a_day_and_nothing_else(made: Path, prefix: Path) -> None:
+    draft = spoilt(made, prefix)
+    drafts = [draft.with_name(f"{draft.name}.{name}") for name in ("0a1b2c", "0a1b2c.3d4e5f.new", "notes", "00")]
+    for path in drafts:
+        path.write_text("half")
+        os.utime(path, (NOW - 1e5, NOW - 1e5))
+    os.utime(drafts[3], (NOW - 100, NOW - 100))
+    records(prefix)
+    assert [path.exists() for path in drafts] == [False, False, True, True]
+
+
 def test_who_gathers_in_check_mode_writes_nothing(prefix: Path) -> None:
     ended(prefix, "exit 0\n")
     found = run_module("run_log", check=True, prefix=str(prefix))["records"]

@@ -211,11 +211,11 @@ def test_a_comparison_fits_its_terminal(width: int) -> None:
 
 
 def rows(*records: dict[str, Any]) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(as_csv(records))))
+    return list(csv.DictReader(io.StringIO(as_csv(records, []))))
 
 
 def test_a_spreadsheet_has_a_row_for_each_run_and_the_same_columns_always() -> None:
-    assert as_csv([]).splitlines() == [",".join(CSV)]
+    assert as_csv([], []).splitlines() == [",".join(CSV)]
     (row,) = rows(run("a", results=RESULTS, schedule={"SOLVER.BASE_LR": 0.0025}, gpu_ids=[0, 1], findings=[NAN]))
     assert list(row) == list(CSV)
     expected = {"box_AP": "0.377", "mask_AP": "0.339", "seconds": "600.0", "loss_last": "0.31234", "gpu_ids": "0 1"}
@@ -259,7 +259,7 @@ def test_all_that_is_known_is_written_once(tmp_path: Path) -> None:
     assert show(servers, check=True, file=str(path))[0]["changed"]
     assert not path.exists()
     assert show(servers, file=str(path))[0]["changed"]
-    assert json.loads(path.read_text())["runs"] == EVERY
+    assert json.loads(path.read_text()) == {"schema": 1, "missing": [], "runs": EVERY}
     assert not show(servers, file=str(path))[0]["changed"]
     assert show(servers, only="b", file=str(tmp_path / "b.csv"))[1][-1].endswith("b.csv is written: 1 run.")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.csv", "runs.json"]
