@@ -63,6 +63,13 @@ def reasons(ladders: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     return [(", ".join(servers), sentence) for sentence, servers in found.items()]
 
 
+def role_of(task: Any) -> str:
+    """The role that a task is part of. Source trees are built by tasks of role stack, under the tag of their own."""
+    role, colon, _name = task.get_name().partition(" : ")
+    borrowed = [tag for tag in task.tags if tag != "verify"] if role == "stack" and "always" not in task.tags else []
+    return next(iter(borrowed), role) if colon else REST
+
+
 def times(spent: dict[str, dict[str, float]], width: int) -> list[list[str]]:
     """Rows of the table of seconds, the header first: a role, and what it took on each server; roles of less than a
     second anywhere in one row. Where servers do not fit: the least, the most, and where that was."""
@@ -158,9 +165,9 @@ class CallbackModule(CallbackBase):
 
     def _end(self, result: Any) -> None:
         """Add what a task took to its role's time on the server."""
-        server, (role, colon, _name) = result.host.get_name(), result.task.get_name().partition(" : ")
+        server, role = result.host.get_name(), role_of(result.task)
         if server in self.begun:
-            taken, role = time.monotonic() - self.begun.pop(server), role if colon else REST
+            taken = time.monotonic() - self.begun.pop(server)
             spent = self.spent.setdefault(server, {})
             spent[role] = spent.get(role, 0.0) + taken
 

@@ -118,10 +118,12 @@ class Terminal:
     def show(self, text: str, color: str | None = None) -> None:
         self.lines += text.splitlines()
 
-    def task(self, server: str, name: str, begun: float, ended: float, outcome: str = "ok") -> None:
+    def task(
+        self, server: str, name: str, begun: float, ended: float, outcome: str = "ok", tags: tuple[str, ...] = ()
+    ) -> None:
         """A task that takes its time."""
-        host, task = SimpleNamespace(get_name=lambda: server), SimpleNamespace(action="command", args={})
-        task.get_name = lambda: name
+        host = SimpleNamespace(get_name=lambda: server)
+        task = SimpleNamespace(action="command", args={}, get_name=lambda: name, tags=[*tags])
         with pytest.MonkeyPatch.context() as clock:
             clock.setattr("time.monotonic", lambda: begun)
             self.callback.v2_runner_on_start(host, task)
@@ -131,7 +133,7 @@ class Terminal:
 
     def feed(self, event: str, server: str, action: str = "command", **values: Any) -> None:
         host = SimpleNamespace(get_name=lambda: server)
-        task = SimpleNamespace(action=action, args={}, get_name=lambda: "caffe2 : Do it")
+        task = SimpleNamespace(action=action, args={}, get_name=lambda: "caffe2 : Do it", tags=["caffe2"])
         getattr(self.callback, f"v2_{event}")(SimpleNamespace(host=host, task=task, result=values))
 
     def play(self, *servers: str) -> None:
@@ -294,7 +296,8 @@ def test_what_each_role_took_on_each_server_is_told(terminal: Terminal, monkeypa
     terminal.task("gpu1", "caffe2 : Fetch", 10, 20)
     terminal.task("gpu1", "Another, of no role", 20, 21.2)
     terminal.task("gpu1", "caffe2 : Unpack", 22, 103.4, "failed")
-    terminal.task("gpu1", "stack : Look up", 0, 0.4, "skipped")
+    terminal.task("gpu1", "stack : Look up", 0, 0.4, "skipped", ("preflight", "always"))
+    terminal.task("gpu2", "stack : Compile", 0, 5, tags=("verify", "cocoapi"))
     monkeypatch.setattr("time.monotonic", lambda: 260.0)
     lines = terminal.end()
     assert lines[: lines.index("SERVERS")] == [
@@ -302,8 +305,9 @@ def test_what_each_role_took_on_each_server_is_told(terminal: Terminal, monkeypa
         "seconds    gpu1  gpu2",
         "preflight     2     0",
         "caffe2       91    84",
+        "cocoapi       0     5",
         "others        2     0",
-        "in all       95    84",
+        "in all       95    89",
         "The run took 3 min.",
     ]
 
