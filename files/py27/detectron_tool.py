@@ -176,24 +176,28 @@ class Results(object):
     """results.json of an inference, written by rename as it goes.
 
     {"images": [{"image": "a.jpg", "seconds": 1.234, "detections": 3, "pictures": ["a.jpg.pdf", "a.jpg.png"],
-    "small": "a.jpg.small.jpg"}], "threshold": 0.7, "total": 8}
+    "small": "a.jpg.small.jpg"}], "threshold": 0.7, "total": 8, "unreadable": ["b.jpg"]}
     """
 
     def __init__(self, folder, threshold, total):
         self.path = os.path.join(folder, 'results.json')
-        self.threshold, self.total, self.images = threshold, total, []
+        self.threshold, self.total, self.images, self.unreadable = threshold, total, [], []
         self.names = {}
         if os.path.isfile(os.path.join(folder, 'names.json')):
             with io.open(os.path.join(folder, 'names.json'), encoding='utf-8') as stream:
                 self.names = json.load(stream)
         self.image, self.written = '', 0.0
 
-    def detected(self, seconds, detections):
-        """Keep what was found in the image that was read last."""
-        name = os.path.basename(self.image)
+    def name_of(self, path):
+        """What an image is really called."""
+        name = os.path.basename(path)
         if isinstance(name, bytes):
             name = name.decode('utf-8', 'replace')
-        entry = {'image': self.names.get(name, name), 'seconds': round(seconds, 3), 'detections': detections,
+        return self.names.get(name, name)
+
+    def detected(self, seconds, detections):
+        """Keep what was found in the image that was read last."""
+        entry = {'image': self.name_of(self.image), 'seconds': round(seconds, 3), 'detections': detections,
                  'pictures': []}
         self.images.append(entry)
         if time.time() - self.written > 1:  # not for each of thousands, which each make the file longer
@@ -205,7 +209,8 @@ class Results(object):
 
     def write(self):
         with io.open(self.path + '.new', 'w', encoding='utf-8') as stream:
-            text = json.dumps({'images': self.images, 'threshold': self.threshold, 'total': self.total}, indent=1)
+            text = json.dumps({'images': self.images, 'threshold': self.threshold, 'total': self.total,
+                               'unreadable': self.unreadable}, indent=1)
             stream.write(text if isinstance(text, type(u'')) else text.decode('ascii'))
         os.rename(self.path + '.new', self.path)
         self.written = time.time()
@@ -222,22 +227,35 @@ def shrunk(width, height):
     return max(1, int(width * factor)), max(1, int(height * factor))
 
 
-def keep_results(results):
-    """Have what reads, detects and draws tell `results`, and draw each picture in other formats as well."""
+def keep_results(results, folder):
+    """Have what reads, detects and draws tell `results`, and draw each picture in other formats as well.
+
+    Of the images of `folder`, those that cannot be read are left out: the tool would end at the first one.
+    """
+    import glob
+
     import cv2
     from detectron.core import test_engine
     from matplotlib.figure import Figure
 
     imread, detect, savefig = cv2.imread, test_engine.im_detect_all, Figure.savefig
+    iglob, last = glob.iglob, {}
 
     def read_one(path, *positional):
-        image = imread(path, *positional)
-        if image is None:
-            text = u'%s cannot be read: it is damaged, or no image that OpenCV knows. Remove or replace it, and run ' \
-                u'the same again.' % results.names.get(os.path.basename(path), path)
-            sys.exit(text if isinstance(text, str) else text.encode('utf-8'))
+        image = last.pop(path, None)
         results.image = path
-        return image
+        return imread(path, *positional) if image is None else image
+
+    def readable(pattern):
+        for path in iglob(pattern):
+            last.clear()
+            if pattern.startswith(folder):
+                last[path] = imread(path)
+                if last[path] is None:
+                    results.unreadable.append(results.name_of(path))
+                    print('%s cannot be read and is left out: it is damaged, or no image that OpenCV knows.' % path)
+                    continue
+            yield path
 
     def detect_all(*positional, **named):
         began = time.time()
@@ -258,6 +276,7 @@ def keep_results(results):
             results.drawn([path, stem + '.png'], stem + '.small.jpg')
 
     cv2.imread, test_engine.im_detect_all, Figure.savefig = read_one, detect_all, save
+    glob.iglob, glob.glob = readable, lambda pattern: list(readable(pattern))
 
 
 def use_threshold(threshold):
@@ -315,7 +334,7 @@ def prepare_inference(arguments):
         return None
     images = arguments[-1] if arguments else ''
     results = Results(os.environ['DETECTRON_RESULTS'], threshold, len(os.listdir(images)) if os.path.isdir(images) else 1)
-    keep_results(results)
+    keep_results(results, images)
     return results
 
 

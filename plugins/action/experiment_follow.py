@@ -39,7 +39,8 @@ def _why(failed: dict[str, dict[str, Any]]) -> str:
     lines = []
     for name, experiment in failed.items():
         lines += experiment_lines({name: experiment})
-        if not experiment["log"]["findings"] and not experiment["verdict"]:
+        shown = any(finding["line"] for finding in experiment["log"]["findings"])
+        if not shown and not experiment["verdict"]:
             lines += [f"  log.txt: {end}" for end in experiment["log"]["end"][-5:]]
     return "\n".join(lines)
 

@@ -64,6 +64,10 @@ def model_problems(asked: Asked, kind: str) -> list[str]:
             problems.append(f"infer_images_on_server is {asked['images_on_server']}: give a full path.")
         if not 0 <= float(asked["threshold"]) <= 1:
             problems.append(f"infer_threshold is {asked['threshold']}: a score is between 0 and 1.")
+    if int(asked["gpus"]) < 1:
+        problems.append(
+            f"infer_gpus is {asked['gpus']}: it is a number from 1 on; infer_device=cpu runs without a GPU."
+        )
     if asked["device"] not in ("gpu", "cpu"):
         problems.append(f"infer_device is {asked['device']}: it is gpu or cpu.")
     if (asked["name"] or not problems) and not NAME.fullmatch(run_name(asked, kind)):
@@ -125,7 +129,7 @@ def model_plan(asked: Asked, look_up: Mapping[str, Any], settings: Mapping[str, 
         "generation": settings["generation"]["path"],
         "workspace": "",
         "device": plain["device"],
-        "gpus": 0 if plain["device"] == "cpu" else plain["gpus"],
+        "gpus": 0 if plain["device"] == "cpu" else plain["gpus"] if kind == "evaluation" else 1,
         "weights": "",
         "files": {},
         "facts": {},
@@ -138,8 +142,7 @@ def model_plan(asked: Asked, look_up: Mapping[str, Any], settings: Mapping[str, 
         refusals += _of_the_experiment(plan, plain["experiment"], trained, prefix)
     refusals += _of_the_name(run, found, kind)
     if plan["device"] == "gpu":
-        gpus = plan["gpus"] if kind == "evaluation" else 1
-        refusals += [f"{run}: {problem}" for problem in gpu_problems(gpus, settings["ladder"], ON_THE_CPU)]
+        refusals += [f"{run}: {problem}" for problem in gpu_problems(plan["gpus"], settings["ladder"], ON_THE_CPU)]
     source, text = found_here(plain["config"], settings["configs"], found["config"]) if not trained else ("", "")
     if trained:
         source, text = trained["config"]["path"], trained["config"]["text"]
@@ -205,7 +208,7 @@ def _fill(
         text,
         weights or f"{folder}/weights.pkl",
         folder,
-        max(1, asked["gpus"]) if kind == "evaluation" else 1,
+        asked["gpus"] if kind == "evaluation" else 1,
         test=named if kind == "evaluation" else (),
         options={"DOWNLOAD_CACHE": f"{settings['prefix']}/var/cache/detectron", **asked["options"]},
     )
@@ -345,8 +348,9 @@ def _dataset_refusals(
 def inference_lines(results: Mapping[str, Any], where: str, brought: str) -> list[str]:
     """The images of an inference with time and detections, for a person. where: a server; brought: a folder."""
     images = sorted(results.get("images", []), key=lambda image: str(image["image"]))
+    unreadable = [f"  {name}  is damaged, or no image that OpenCV knows" for name in results.get("unreadable", [])]
     if not images:
-        return [f"{where}: no image was done."]
+        return [f"{where}: no image was done.", *unreadable]
     seconds = sorted(image["seconds"] for image in images)
     median = seconds[len(seconds) // 2]
     empty = sum(not image["detections"] for image in images)
@@ -363,6 +367,7 @@ def inference_lines(results: Mapping[str, Any], where: str, brought: str) -> lis
         lines.append(f"  {image['image']:<{width}}  {image['seconds']:8.2f} s  {found}")
     if len(images) > LISTED:
         lines.append(f"  … and {len(images) - LISTED} more: results.json there has all.")
+    lines += unreadable
     if empty:
         lines.append(
             f"  {empty} without a detection have no picture. A lower score shows more: -e infer_threshold=0.3"

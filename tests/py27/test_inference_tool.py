@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import json
 import sys
@@ -51,6 +52,8 @@ def libraries(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     figure.Figure = made.figure
     parts = {"core": {"test_engine": engine}, "utils": {"vis": vis, "collections": collections}}
     parts["datasets"] = {"dummy_datasets": dummies}
+    for name in ("glob", "iglob"):  # put back afterwards
+        monkeypatch.setattr(glob, name, getattr(glob, name))
     monkeypatch.setitem(sys.modules, "cv2", cv2)
     monkeypatch.setitem(sys.modules, "matplotlib", ModuleType("matplotlib"))
     monkeypatch.setitem(sys.modules, "matplotlib.figure", figure)
@@ -73,7 +76,7 @@ def test_each_image_has_its_time_its_detections_and_its_pictures(
 ) -> None:
     (tmp_path / "names.json").write_text(json.dumps({"image00001.jpg": "Zoë.jpg"}))
     results = tool.Results(str(tmp_path), 0.7, 2)
-    tool.keep_results(results)
+    tool.keep_results(results, "/run/images")
     # As the tools do it: Detectron's returns boxes, masks and keypoints.
     libraries.cv2.imread("/run/images/image00001.jpg")
     assert libraries.engine.im_detect_all((BOXES, None, None)) == (BOXES, None, None)
@@ -97,14 +100,20 @@ def test_each_image_has_its_time_its_detections_and_its_pictures(
     assert (tmp_path / "image00001.jpg.small.jpg").read_text() == "(480, 50)"
 
 
-def test_an_image_that_cannot_be_read_is_named_by_its_own_name(
+def test_an_image_that_cannot_be_read_is_left_out_and_kept_by_its_own_name(
     tool: ModuleType, libraries: SimpleNamespace, tmp_path: Path
 ) -> None:
     results = tool.Results(str(tmp_path), 0.7, 1)
     results.names = {"damaged1.jpg": "my holiday.jpg"}
-    tool.keep_results(results)
-    with pytest.raises(SystemExit, match=r"^my holiday\.jpg cannot be read: it is damaged"):
-        libraries.cv2.imread("/run/images/damaged1.jpg")
+    folder, other = tmp_path / "images", tmp_path / "other"
+    for path in (folder / "damaged1.jpg", folder / "whole.jpg", other / "damaged2.jpg"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    tool.keep_results(results, str(folder))
+    for find in (glob.glob, glob.iglob):
+        assert list(find(f"{folder}/*.jpg")) == [f"{folder}/whole.jpg"]
+        assert list(find(f"{other}/*.jpg")) == [f"{other}/damaged2.jpg"]
+    assert results.unreadable == ["my holiday.jpg"] * 2
 
 
 def test_threshold_and_class_names_are_those_of_the_environment(

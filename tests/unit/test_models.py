@@ -74,6 +74,7 @@ def asked(**given: Any) -> dict[str, Any]:
         ),
         ("inference", {**OF_AN_EXPERIMENT, "images": "a", "threshold": 70}, ["infer_threshold is 70: a score is"]),
         ("evaluation", {**OF_AN_EXPERIMENT, "device": "tpu"}, ["infer_device is tpu: it is gpu or cpu."]),
+        ("evaluation", {**OF_AN_EXPERIMENT, "gpus": 0}, ["infer_gpus is 0: it is a number from 1 on"]),
         ("evaluation", {**OF_AN_EXPERIMENT, "name": "../x"}, ["'../x' cannot be the name of a run"]),
     ],
 )
@@ -292,6 +293,8 @@ def test_images_are_listed_with_time_and_detections_and_the_empty_ones_are_named
         "  b.jpg      0.50 s  no detection with a score of 0.7 or more",
         "  One without a detection has no picture. A lower score shows more: -e infer_threshold=0.3",
     ]
+    damaged = inference_lines({"images": [], "unreadable": ["c.bmp"]}, "gpu1", "x")
+    assert damaged == ["gpu1: no image was done.", "  c.bmp  is damaged, or no image that OpenCV knows"]
     assert inference_lines({}, "gpu1", "x") == ["gpu1: no image was done."]
     many = {"images": [{**results["images"][0], "image": f"{number:03}"} for number in range(100)], "threshold": 0.7}  # type: ignore[index]
     assert "  … and 40 more: results.json there has all." in inference_lines(many, "gpu1", "x")
