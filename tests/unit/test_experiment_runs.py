@@ -310,3 +310,28 @@ def test_a_start_waits_while_another_one_picks(prefix: Path) -> None:
     lease.unlink()
     assert waiting.result()["gpu_ids"] == [0]
     stop(prefix)
+
+
+def test_what_is_to_be_kept_outlives_the_next_start(prefix: Path) -> None:
+    ended(prefix, "mkdir images && echo 1 >images/a.jpg && echo 1 >old.txt\n")
+    ended(prefix, "exit 0\n", replace=True, keep=["images"])
+    folder = prefix / "runs/e2e_1"
+    assert (folder / "images/a.jpg").exists() and not (folder / "old.txt").exists()
+    ended(prefix, "exit 0\n", replace=True)
+    assert not (folder / "images").exists()
+
+
+@pytest.mark.parametrize("written", [["model_iter9.pkl", "model_iter79.pkl", "model_final.pkl"]])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_model_of_a_training_is_its_final_one_or_else_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[str], turned: bool
+) -> None:
+    """In whatever order a folder lists them."""
+
+    def walk(_top: str) -> Any:
+        return [("/train", [], written[:: -1 if turned else 1])]
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert experiment_runs.checkpoints("/run") == {"checkpoint": 79, "final": True, "model": "/train/model_final.pkl"}
+    written = written[:2]
+    assert experiment_runs.checkpoints("/run") == {"checkpoint": 79, "final": False, "model": "/train/model_iter79.pkl"}

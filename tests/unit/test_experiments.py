@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from action_plugin import Action
 from ansible.module_utils.training_status import experiment_lines
 from experiments import FIELDS, experiment_configs, experiment_plans, experiment_problems, experiments_wanted
 
@@ -263,3 +264,14 @@ def test_the_documentation_has_a_row_for_each_field() -> None:
     table = text.partition("| field | default | meaning |")[2].partition("\n\n")[0]
     rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
     assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(FIELDS)
+
+
+def test_where_nothing_explains_a_failure_the_end_of_the_log_is_shown() -> None:
+    action: Any = Action("experiment_follow").plugin
+    unexplained = {"title": "?", "severity": "fatal", "line": 0, "text": "", "cause": "?", "remedy": "?"}
+    state = {"state": "failed", "server": "gpu1", "final": False, "checkpoint": -1}
+    log = {"findings": [unexplained], "state": {"last": {}}, "end": ["cannot be read"], "progress": ""}
+    failed = {"e2e": {"state": state, "log": log, "verdict": {}}}
+    assert action._why(failed).endswith("  log.txt: cannot be read")
+    unexplained["line"] = 7
+    assert "log.txt: cannot be read" not in action._why(failed)

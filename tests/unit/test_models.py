@@ -159,6 +159,11 @@ def test_an_inference_has_the_experiments_model_and_class_names_and_one_gpu(tmp_
     assert made["facts"]["weights"] == {"path": MODEL}
 
 
+def test_an_inference_takes_one_gpu_whatever_an_evaluation_would(tmp_path: Path) -> None:
+    made = plan(tmp_path, given={**OF_AN_EXPERIMENT, "gpus": 4})
+    assert (made["gpus"], config_of(made)["NUM_GPUS"]) == (1, 1)
+
+
 def test_a_model_of_the_zoo_keeps_cocos_names_and_never_fetches_what_it_was_trained_from(tmp_path: Path) -> None:
     made = plan(tmp_path, given=OF_THE_ZOO, weights="/cache/model_final.pkl", md5="c0ffee")
     assert made["refusals"] == []

@@ -306,8 +306,9 @@ def test_leftovers_and_downloads_are_removed(upgraded: Stack) -> None:
     kept = upgraded.listing()
     upgraded.install("caffe2", "7")  # in no generation
     upgraded.install("caffe2", "8", publishes=False)  # killed long ago
-    (prefix / "var/cache/sha256/aa").mkdir(parents=True)
-    os.utime(prefix / "var/cache/sha256/aa", LONG_AGO)
+    for name in ("sha256/aa", "md5/bb"):
+        (prefix / "var/cache" / name).mkdir(parents=True)
+        os.utime(prefix / "var/cache" / name, LONG_AGO)
     (prefix / "var/tmp/garbage-1").mkdir()
     (prefix / "var/lease/x.json").touch()
     os.utime(prefix / "var/lease/x.json", LONG_AGO)
@@ -315,8 +316,8 @@ def test_leftovers_and_downloads_are_removed(upgraded: Stack) -> None:
     upgraded.prune(keep=2, downloads=False)
     assert (prefix / "var/cache/sha256/aa").exists()
     result = upgraded.prune(keep=2)
-    assert [gone["path"] for gone in result["removed"]] == ["var/cache/sha256/aa"]
-    assert upgraded.listing() == kept | {"var/cache/sha256", "var/cache/cuda"}
+    assert sorted(gone["path"] for gone in result["removed"]) == ["var/cache/md5/bb", "var/cache/sha256/aa"]
+    assert upgraded.listing() == kept | {"var/cache/sha256", "var/cache/md5", "var/cache/cuda"}
 
 
 def test_the_python_that_a_server_runs_on_is_kept(upgraded: Stack) -> None:
