@@ -82,6 +82,9 @@ _END: Mapping[str, Any] = {
     "verdict": {"status": _TEXT, "failed": [_TEXT]},
     "images": int,
     "seconds_per_image": _MAYBE,
+    "progress": _TEXT,  # of one that works, with the seconds that are left; recorded never
+    "left": _MAYBE,
+    "why": _TEXT,  # nothing is known
 }
 
 
@@ -122,8 +125,10 @@ def _finite(text: str) -> float:
     return number
 
 
-def _load(path: str, shape: Mapping[str, Any], needed: Iterable[str], run: str) -> tuple[Record, str]:
-    """(a record, why it is none)."""
+def _load(
+    path: str, shape: Mapping[str, Any], needed: Iterable[str], other: Iterable[str], run: str
+) -> tuple[Record, str]:
+    """(a record without what belongs into the `other` one of its run, why it is none)."""
     try:
         with open(path, "rb") as stream:
             text = stream.read(LONGEST + 1)
@@ -141,7 +146,7 @@ def _load(path: str, shape: Mapping[str, Any], needed: Iterable[str], run: str) 
         return {}, f"{wrong[:60]!r} in it has another type"
     if data["run"] != run:
         return {}, "it is that of another run"
-    return data, ""
+    return {key: value for key, value in data.items() if key == "run" or key not in other}, ""
 
 
 def _read(prefix: str, ended: bool = True) -> tuple[list[tuple[str, Record, Record]], list[str]]:
@@ -161,14 +166,14 @@ def _read(prefix: str, ended: bool = True) -> tuple[list[tuple[str, Record, Reco
             continue
         path = os.path.join(top, found[1])
         end: Record = {}
-        start, why = _load(f"{path}.json", _START, ("name", "run", "kind", "started"), found[2])
+        start, why = _load(f"{path}.json", _START, ("name", "run", "kind", "started"), _END, found[2])
         if not why and (not NAME.fullmatch(start["name"]) or start["kind"] not in KINDS):
             why = "its name or kind is none that a run has"
         if why:
             left_out.append(f"{path}.json was left out: {why}.")
             continue
         if found[1] in ends:
-            end, why = _load(f"{path}.end.json", _END, ("run", "state"), found[2])
+            end, why = _load(f"{path}.end.json", _END, ("run", "state"), _START, found[2])
             if why:
                 left_out.append(f"{path}.end.json was left out: {why}.")
         records.append((path, start, end))

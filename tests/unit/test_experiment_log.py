@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import experiment_log
 from ansible.module_utils.experiment_log import gather
+from ansible.module_utils.run_table import as_csv, as_json, comparison, listed
 from run_module import Running, run_module
 from test_experiment_runs import SMI, arguments, ended, start, state, stop, until
 
@@ -198,6 +199,79 @@ def test_a_record_of_other_types_is_left_out(made: Path, prefix: Path, change: d
     assert len(left_out) == 1
 
 
+FULL = {
+    "asked": {"gpus": 1},
+    "differences": ["NUM_GPUS: 8 -> 1"],
+    "schedule": {"SOLVER.BASE_LR": 0.0025},
+    "datasets": {"things": "ab"},
+    "installs": {"caffe2": "1.0.1-aa"},
+    "detectron": {"commit": "e8"},
+    "gpu_ids": [0],
+    "gpus": [{"index": 0, "name": "V100"}],
+    "weights": {"path": "/w", "md5": "ab"},
+    "config_text": "NUM_GPUS: 1",
+}
+FULL_END = {
+    "loss": {"first": 1.0, "last": None, "least": 0.5},
+    "results": {"things": {"box": {"AP": 0.1}}},
+    "findings": [{"id": "loss_nan", "title": "t", "line": 1, "text": "x"}],
+    "verdict": {"status": "failed", "failed": ["disk"]},
+    "images": 3,
+    "seconds_per_image": 0.5,
+    "iteration": 1,
+    "max_iter": 2,
+}
+
+
+def changed(value: Any, odd: Any) -> Iterator[Any]:
+    """A value with each of its parts, one at a time, replaced by an odd one, or with one added."""
+    yield odd
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from ({**value, key: other} for other in changed(part, odd))
+        yield {**value, "odd": odd}
+    if isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from ([*value[:index], other, *value[index + 1 :]] for other in changed(part, odd))
+
+
+@pytest.mark.parametrize(
+    "odd", [None, True, -1, 1e300, "", "\x1b[31m=1", [], [1], {}, {"a": {"b": {"c": 1}}}], ids=repr
+)
+def test_whatever_a_record_says_runs_are_listed_compared_and_written(made: Path, prefix: Path, odd: Any) -> None:
+    start = spoilt(made, prefix)
+    end = start.with_suffix(".end.json")
+    texts = {start: {**json.loads(start.read_text()), **FULL}, end: {**json.loads(end.read_text()), **FULL_END}}
+    for path, record in texts.items():
+        path.write_text(json.dumps(record))
+    assert len(records(prefix)) == 2
+    told = 0
+    for path, record in texts.items():
+        for text in changed(record, odd):
+            path.write_text(json.dumps(text))
+            found, left_out = gather(str(prefix), SIGNATURES, NOW)
+            assert len(found) + len(left_out) >= 2
+            lines = [line for line, _colour in listed(found, 80, NOW)] + comparison([*found, found[-1]], 80, NOW)
+            assert all(line.isprintable() for line in lines)
+            as_csv(found, [])
+            assert "NaN" not in as_json(found, []) and "Infinity" not in as_json(found, [])
+            told += not left_out
+        path.write_text(json.dumps(record))
+    assert told  # an option that was asked for may be anything
+
+
+def test_a_record_cannot_say_what_belongs_into_the_other_one_of_its_run(made: Path, prefix: Path) -> None:
+    """A start that tells its own end, of any type, and an end that gives its run another name."""
+    start = spoilt(made, prefix)
+    end = start.with_suffix(".end.json")
+    for path, change in ((start, {"loss": "x", "state": []}), (end, {"name": "../x", "started": "now"})):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert {(record["name"], record["state"]) for record in records(prefix)} == {
+        ("e2e_1", "finished"),
+        ("other", "failed"),
+    }
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
@@ -225,11 +299,20 @@ def test_of_an_inference_images_and_the_usual_time_of_one_are_recorded(prefix: P
     assert (record["kind"], record["images"], record["seconds_per_image"]) == ("inference", 3, 2.0)
 
 
-def test_what_the_server_tells_is_recorded(prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("line", "driver"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.12  Wed Dec 20 07:19:16 PST 2017", "390.12"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.159.04  Release Build", "580.159.04"),
+        ("", ""),
+    ],
+)
+def test_what_the_server_tells_is_recorded(
+    line: str, driver: str, prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "nvidia-smi").write_text(SMI)
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  390.12  Wed Dec 20 07:19:16 PST 2017"
     monkeypatch.setattr(experiment_log, "driver_line", lambda: line)
     (tmp_path / "R-50.pkl").write_bytes(b"weights")
     (prefix / "generations/3").mkdir(parents=True)
@@ -238,7 +321,7 @@ def test_what_the_server_tells_is_recorded(prefix: Path, tmp_path: Path, monkeyp
     facts = {"generation": f"{prefix}/generations/3", "weights": {"path": f"{tmp_path}/R-50.pkl"}}
     start(prefix, "exit 0\n", gpus=1, facts=facts, files={"config.yaml": "NUM_GPUS: 1\n"})
     (record,) = records(prefix)
-    assert (record["gpus"], record["driver"]) == ([{"index": 0, "name": "Tesla V100"}], "390.12")
+    assert (record["gpus"], record["driver"]) == ([{"index": 0, "name": "Tesla V100"}], driver)
     assert record["installs"] == {"caffe2": "1.0.1-0123456789ab"}
     assert record["weights"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
     assert record["config_text"] == "NUM_GPUS: 1\n"
@@ -286,6 +369,18 @@ def test_servers_that_share_a_home_keep_one_log(prefix: Path) -> None:
     found = [gatherer.result()["records"] for gatherer in gatherers]
     assert found == [found[0]] * 8
     assert len(os.listdir(prefix / "runs/.log")) == 2
+
+
+def test_of_two_that_record_an_end_at_once_the_first_has_done_it(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(prefix, "exit 0\n")
+    before = experiment_log._read(str(prefix))
+    records(prefix)
+    (end,) = (prefix / "runs/.log").glob("*.end.json")
+    written = end.read_bytes()
+    (prefix / "runs/e2e_1/exit.json").unlink()
+    monkeypatch.setattr(experiment_log, "_read", lambda _prefix: before)
+    assert records(prefix)[0]["state"] == "died"
+    assert end.read_bytes() == written
 
 
 def test_a_start_that_is_killed_at_any_step_loses_no_record(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
