@@ -11,7 +11,7 @@ import ansible.module_utils
 # The controller does not look for module_utils beside its plugins; the servers get them by module_utils in ansible.cfg.
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-from ansible.module_utils.training_status import experiment_lines, images_done  # noqa: E402
+from ansible.module_utils.training_status import experiment_lines, how_far  # noqa: E402
 from ansible.plugins.action import ActionBase  # noqa: E402
 
 POLL = 2.0  # seconds between two looks at first; a run of days is looked at more seldom
@@ -24,10 +24,8 @@ def _news(experiment: dict[str, Any]) -> str:
     """How far an experiment is, in a line: for a rehearsal what it says last, since its numbers are not Detectron's."""
     if experiment["state"]["state"] != "running":
         return ""
-    if images_done(experiment):
-        return str(images_done(experiment))
     end = experiment["log"]["end"]
-    return str(end[-1].strip() if experiment["facts"].get("rehearsal") and end else experiment["log"]["progress"])
+    return str(end[-1].strip() if experiment["facts"].get("rehearsal") and end else how_far(experiment))
 
 
 def _has_failed(experiment: dict[str, Any]) -> bool:

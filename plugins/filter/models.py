@@ -18,6 +18,7 @@ from ansible.module_utils.coco_datasets import other_classes, unfit  # noqa: E40
 from ansible.module_utils.experiment_runs import NAME  # noqa: E402
 from ansible.module_utils.experiment_start import found_here, gpu_problems, run_script  # noqa: E402
 from ansible.module_utils.image_folder import look, shares  # noqa: E402
+from ansible.module_utils.stack_fetch import without_secrets  # noqa: E402
 from ansible.module_utils.stack_installs import StackError  # noqa: E402
 
 Asked = Mapping[str, Any]
@@ -139,7 +140,8 @@ def model_plan(asked: Asked, look_up: Mapping[str, Any], settings: Mapping[str, 
     refusals: list[str] = plan["refusals"]
     trained = look_up["experiments"].get(plain["experiment"], {}) if plain["experiment"] else {}
     if trained:
-        refusals += _of_the_experiment(plan, plain["experiment"], trained, prefix)
+        own = not (plain["weights"] or plain["weights_on_server"])
+        refusals += _of_the_experiment(plan, plain["experiment"], trained, prefix, own)
     refusals += _of_the_name(run, found, kind)
     if plan["device"] == "gpu":
         refusals += [f"{run}: {problem}" for problem in gpu_problems(plan["gpus"], settings["ladder"], ON_THE_CPU)]
@@ -153,7 +155,8 @@ def model_plan(asked: Asked, look_up: Mapping[str, Any], settings: Mapping[str, 
                 "below configs/ of Detectron on the server."
             )
         return plan
-    weights = settings["weights"] or plan["weights"]
+    # Where an address or a file of this machine is not on the server yet, its own name is shown.
+    weights = settings["weights"] or without_secrets(plain["weights"]) or plan["weights"]
     try:
         _fill(plan, plain, source, text, weights, look_up, settings)
     except configs.ConfigError as error:
@@ -161,21 +164,26 @@ def model_plan(asked: Asked, look_up: Mapping[str, Any], settings: Mapping[str, 
     return plan
 
 
-def _of_the_experiment(plan: dict[str, Any], name: str, trained: Mapping[str, Any], prefix: str) -> list[str]:
-    """Take the model of an experiment; returns why it cannot be had."""
+def _of_the_experiment(
+    plan: dict[str, Any], name: str, trained: Mapping[str, Any], prefix: str, own: bool
+) -> list[str]:
+    """Take the model of an experiment, with its own weights or others; returns why it cannot be had."""
     state, facts = trained["state"], trained["facts"]
     if not state["state"]:
         return [f"There is no experiment {name} on this server: {prefix}/runs/{name} is not there. Name another."]
     if facts.get("kind", "training") != "training":
         return [f"{name} is a run of kind {facts['kind']} and has no model: name the experiment that was trained."]
+    workspace = facts.get("asked", {}).get("workspace")
+    if workspace:
+        plan.update(workspace=f"{prefix}/work/{workspace}", generation=facts["generation"])
+    if not own:
+        plan["lines"].append(f"The model is that of {name}, with other weights")
+        return []
     if not state["model"]:
         return [f"Experiment {name} ({state['state']}) has written no model yet, nor a checkpoint."]
     plan["weights"] = state["model"]
     which = "its final model" if state["final"] else f"its checkpoint of iteration {state['checkpoint']}"
     plan["lines"].append(f"The model is that of {name}: {which}")
-    workspace = facts.get("asked", {}).get("workspace")
-    if workspace:
-        plan.update(workspace=f"{prefix}/work/{workspace}", generation=facts["generation"])
     return []
 
 
@@ -206,7 +214,7 @@ def _fill(
     named = _names(asked["datasets"])
     config = configs.for_testing(
         text,
-        weights or f"{folder}/weights.pkl",
+        weights or f"{folder}/model.pkl",
         folder,
         asked["gpus"] if kind == "evaluation" else 1,
         test=named if kind == "evaluation" else (),

@@ -5,15 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+USES = ("inference", "evaluation")  # kinds of runs that use a model, and make none
+
 
 def experiment_lines(experiments: Mapping[str, Any]) -> list[str]:
     """A line per experiment: what became of it and how far it is."""
     return [line for name, experiment in experiments.items() for line in _lines(name, experiment)]
 
 
+def how_far(experiment: Mapping[str, Any]) -> str:
+    """How far a run is, in a line."""
+    progress = str(experiment["log"]["progress"])
+    if kind_of(experiment) in USES:
+        # Of iterations it says nothing.
+        return images_done(experiment) or progress.partition(": no iteration")[0]
+    return progress
+
+
+def kind_of(experiment: Mapping[str, Any]) -> str:
+    return str(experiment.get("facts", {}).get("kind", ""))
+
+
 def images_done(experiment: Mapping[str, Any]) -> str:
-    """How far an inference is; "" for another run, and before its first image."""
+    """How many images an inference has done; "" for another run, and before the first one."""
     return "{done} of {total} images".format(**experiment["images"]) if experiment.get("images") else ""
+
+
+def _precision(experiment: Mapping[str, Any]) -> list[str]:
+    """The average precision that an evaluation ended with."""
+    return [
+        f"{dataset}: " + ", ".join(f"{task} AP {100 * numbers['AP']:.1f}" for task, numbers in tasks.items())
+        for dataset, tasks in experiment["log"]["state"].get("results", {}).items()
+        if tasks and all(numbers.get("AP") is not None and numbers["AP"] >= 0 for numbers in tasks.values())
+    ]
 
 
 def _lines(name: str, experiment: Mapping[str, Any]) -> list[str]:
@@ -22,11 +46,11 @@ def _lines(name: str, experiment: Mapping[str, Any]) -> list[str]:
         return _verdict_lines(name, state["server"], experiment["verdict"])
     words = [f"{name}: {state['state'] or 'never started'}"]
     if state["state"] == "running":
-        words += [f"on {state['where']}", images_done(experiment) or log["progress"]]
+        words += [f"on {state['where']}", how_far(experiment)]
     elif state["state"]:
         words += [f"on {state['server']}"] if state["server"] else []
-        if experiment.get("facts", {}).get("kind") in ("inference", "evaluation"):
-            words += filter(None, [images_done(experiment)])
+        if kind_of(experiment) in USES:
+            words += filter(None, [images_done(experiment), *_precision(experiment)])
         elif state["final"]:
             words.append("the final model is written")
         elif state["checkpoint"] >= 0:

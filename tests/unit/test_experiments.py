@@ -275,3 +275,30 @@ def test_where_nothing_explains_a_failure_the_end_of_the_log_is_shown() -> None:
     assert action._why(failed).endswith("  log.txt: cannot be read")
     unexplained["line"] = 7
     assert "log.txt: cannot be read" not in action._why(failed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "images", "results", "line"),
+    [
+        ("inference", "running", {}, {}, "x: running, on gpu1, starting"),
+        ("inference", "running", {"done": 2, "total": 9}, {}, "x: running, on gpu1, 2 of 9 images"),
+        ("inference", "finished", {"done": 9, "total": 9}, {}, "x: finished, on gpu1, 9 of 9 images"),
+        ("evaluation", "finished", {}, {}, "x: finished, on gpu1"),
+        (
+            "evaluation",
+            "finished",
+            {},
+            {"val": {"box": {"AP": 0.547}, "mask": {"AP": 0.0}}, "none": {"box": {"AP": -1.0}}},
+            "x: finished, on gpu1, val: box AP 54.7, mask AP 0.0",
+        ),
+        ("training", "running", {}, {}, "x: running, on gpu1, starting: no iteration yet"),
+        ("training", "finished", {}, {}, "x: finished, on gpu1, it has no checkpoint"),
+    ],
+)
+def test_of_what_uses_a_model_its_images_and_its_precision_are_told(
+    kind: str, state: str, images: dict[str, int], results: dict[str, Any], line: str
+) -> None:
+    became = {"state": state, "server": "gpu1", "where": "gpu1", "final": False, "checkpoint": -1}
+    log = {"findings": [], "state": {"last": {}, "results": results}, "progress": "starting: no iteration yet"}
+    told = {"x": {"state": became, "log": log, "images": images, "facts": {"kind": kind}}}
+    assert experiment_lines(told) == [line]

@@ -172,6 +172,28 @@ def test_a_model_of_the_zoo_keeps_cocos_names_and_never_fetches_what_it_was_trai
     assert made["facts"]["weights"] == {"path": "/cache/model_final.pkl", "md5": "c0ffee"}
 
 
+def test_what_is_not_on_the_server_yet_is_shown_by_its_name_without_a_login(tmp_path: Path) -> None:
+    made = plan(tmp_path, given={**OF_THE_ZOO, "weights": "https://alice:secret@example.org/m.pkl?token=x"})
+    assert "  TEST.WEIGHTS: (not there) -> https://example.org/m.pkl?…" in made["lines"]
+
+
+def test_an_experiment_may_be_used_with_other_weights_also_where_it_has_none(tmp_path: Path) -> None:
+    untrained = {"pets": {"state": {"state": "running", "model": ""}}}
+    given = {**OF_AN_EXPERIMENT, "weights": "other.pkl"}
+    made = plan(tmp_path, given=given, weights="/cache/other.pkl", experiments=untrained)
+    assert made["refusals"] == []
+    assert "The model is that of pets, with other weights" in made["lines"]
+    assert config_of(made)["TEST"]["WEIGHTS"] == "/cache/other.pkl"
+
+
+def test_a_model_of_a_workspace_is_used_with_its_code_and_generation(tmp_path: Path) -> None:
+    facts = {"asked": {"workspace": "alice"}, "generation": "/prefix/generations/7"}
+    made = plan(tmp_path, experiments={"pets": {"facts": facts}})
+    script = made["files"]["run.sh"]
+    assert script.index(". /prefix/generations/7/activate.sh") < script.index(". /prefix/work/alice/activate.sh")
+    assert made["facts"]["detectron"] == {"path": "/prefix/work/alice/detectron"}
+
+
 def test_classes_without_a_name_are_numbered_and_it_is_said(tmp_path: Path) -> None:
     unknown = {"pets": {"config": {"path": "/c", "text": PETS.replace("'pets'", "'gone'")}}}
     made = plan(tmp_path, experiments=unknown)
