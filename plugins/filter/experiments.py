@@ -13,6 +13,7 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.module_utils import detectron_config as configs  # noqa: E402
+from ansible.module_utils.coco_check import fingerprints  # noqa: E402
 from ansible.module_utils.coco_datasets import other_classes, unfit  # noqa: E402
 from ansible.module_utils.experiment_runs import refuse_unless_new_or_resumed  # noqa: E402
 from ansible.module_utils.experiment_start import found_here, gpu_problems, run_script  # noqa: E402
@@ -247,7 +248,7 @@ def _derive(
             key: configs.option(config, key)
             for key in ("NUM_GPUS", "TRAIN.IMS_PER_BATCH", "SOLVER.BASE_LR", "SOLVER.MAX_ITER", "SOLVER.STEPS")
         },
-        "datasets": {dataset: look["reports"].get(dataset, {}).get("fingerprint", "") for dataset in used},
+        "datasets": fingerprints(used, look["reports"]),
         "weights": {"path": configs.option(config, "TRAIN.WEIGHTS")},
         "device": plan["device"],
         "stack": settings["stack"],

@@ -14,6 +14,7 @@ import ansible.module_utils
 ansible.module_utils.__path__.append(str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 from ansible.module_utils import detectron_config as configs  # noqa: E402
+from ansible.module_utils.coco_check import fingerprints  # noqa: E402
 from ansible.module_utils.coco_datasets import other_classes, unfit  # noqa: E402
 from ansible.module_utils.experiment_runs import NAME  # noqa: E402
 from ansible.module_utils.experiment_start import found_here, gpu_problems, run_script  # noqa: E402
@@ -253,7 +254,7 @@ def _fill(
         "of": asked["experiment"],
         "config": source,
         "differences": differences,
-        "datasets": {name: look_up["reports"].get(name, {}).get("fingerprint", "") for name in used},
+        "datasets": fingerprints(used, look_up["reports"]),
         "weights": {"path": weights, **known},
         "device": plan["device"],
         "stack": settings["stack"],

@@ -9,7 +9,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import isfinite
@@ -44,6 +44,11 @@ class Checked:
 def fingerprint(report: Report) -> str:
     """12 hex digits that tell a dataset's content: the annotation file's sum, number and bytes of its images."""
     return str(digest(report["fingerprint"]))
+
+
+def fingerprints(names: Iterable[str], reports: Mapping[str, Report]) -> dict[str, str]:
+    """The fingerprint of each dataset; "" for one that was not checked."""
+    return {name: fingerprint(reports[name]) if reports.get(name, {}).get("fingerprint") else "" for name in names}
 
 
 def key(source: Source, folders: Iterable[str] = ("",)) -> dict[str, Any]:

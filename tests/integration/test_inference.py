@@ -29,7 +29,8 @@ class Studio:
     def __init__(self, site: Site, folder: Path) -> None:
         self.site, self.photos, self.results = site, folder / "photos", folder / "results"
         self.things = f"{PurePosixPath(site.prefix).parent}/things"
-        reports = {f"things_{name}": {"classes": 3, "class_names": CLASSES} for name in ("train", "val")}
+        report = {"classes": 3, "class_names": CLASSES, "fingerprint": {"images": 8}}
+        reports = {f"things_{name}": report for name in ("train", "val")}
         known = {"datasets": json.loads(site.shell(f"cat {self.things}/datasets.json")), "reports": reports}
         site.shell(f"cat > {site.prefix}/checks/{site.server.name}/datasets.json <<'FILE'\n{json.dumps(known)}\nFILE")
         experiment = {
@@ -142,3 +143,6 @@ def test_an_evaluation_ends_with_a_table_which_the_run_keeps(studio: Studio) -> 
     assert len(re.findall(r"detection range command", log)) == 2
     facts = json.loads(studio.site.shell(f"cat {studio.site.prefix}/runs/seen.evaluation/experiment.json"))
     assert (facts["kind"], list(facts["datasets"])) == ("evaluation", ["things_val"])
+    said = studio.play("runs.yml")
+    assert "left out" not in said
+    assert re.search(r"seen.evaluation eval\w* ", said), said

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from action_plugin import Action
+from ansible.module_utils.coco_check import fingerprint
 from ansible.module_utils.training_status import experiment_lines
 from experiments import FIELDS, experiment_configs, experiment_plans, experiment_problems, experiments_wanted
 
@@ -23,6 +24,8 @@ TEST: {DATASETS: "('coco_2014_minival',)"}
 PASSED = {
     "rungs": [{"rung": rung, "status": "passed"} for rung in ("predicted", "operator", "cudnn_cublas", "multi_gpu")]
 }
+# As role coco tells what it saw of a dataset's bytes.
+SEEN = {"annotations_sha256": "ab", "images": 8, "images_bytes": 9}
 NO_GPU = {"rungs": [{"rung": "predicted", "status": "not_applicable", "reason": "no GPU"}]}
 TOO_NEW = {
     "rungs": [
@@ -78,7 +81,7 @@ def plan(tmp_path: Path, asked: dict[str, Any], **changes: Any) -> dict[str, Any
         "datasets": {name: {"image_directory": f"/data/{name}", "annotation_file": "/data/x.json"} for name in known},
         "reports": {
             "coco_2014_train": {"classes": 81},
-            "pets": {"classes": 3, "fingerprint": "abc", "class_names": ["cat", "dog"]},
+            "pets": {"classes": 3, "fingerprint": SEEN, "class_names": ["cat", "dog"]},
             "more_pets": {"classes": 3, "class_names": ["dog", "cat"]},
             "broken": {"classes": 3, "class_names": ["cat", "dog"], "findings": [BROKEN]},
         },
@@ -108,7 +111,9 @@ def test_own_datasets_bring_their_number_of_classes(tmp_path: Path) -> None:
     made = plan(tmp_path, {"train": ["pets"], "test": ["pets"]})
     assert made["refusals"] == []
     assert config_of(made)["MODEL"]["NUM_CLASSES"] == 3
-    assert made["facts"]["datasets"] == {"pets": "abc"}
+    assert made["facts"]["datasets"] == {"pets": fingerprint({"fingerprint": SEEN})}
+    assert re.fullmatch("[0-9a-f]{12}", made["facts"]["datasets"]["pets"])
+    assert plan(tmp_path, {})["facts"]["datasets"] == {"coco_2014_train": "", "coco_2014_minival": ""}
 
 
 def test_the_command_is_a_program_of_the_shell(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.coco_check import fingerprint
 from models import (
     evaluation_lines,
     images_here,
@@ -19,7 +20,7 @@ from models import (
     model_problems,
     run_name,
 )
-from test_experiments import BASELINE, NO_GPU, PASSED, TOO_NEW
+from test_experiments import BASELINE, NO_GPU, PASSED, SEEN, TOO_NEW
 
 ASKED = {
     "experiment": "",
@@ -117,7 +118,7 @@ def plan(
         "datasets": dict.fromkeys(("pets", "pets_val", "pets_test", "other", "turned"), entry),
         "reports": {
             "pets": {"classes": 3, "class_names": ["cat", "dog"]},
-            "pets_val": {"classes": 3, "class_names": ["cat", "dog"], "fingerprint": "abc"},
+            "pets_val": {"classes": 3, "class_names": ["cat", "dog"], "fingerprint": SEEN},
             "pets_test": {"classes": 3, "class_names": ["cat", "dog"]},
             "turned": {"classes": 3, "class_names": ["dog", "cat"]},
             "other": {"classes": 5, "class_names": ["a", "b", "c", "d"]},
@@ -209,7 +210,7 @@ def test_an_evaluation_tests_on_its_datasets_on_several_gpus(tmp_path: Path) -> 
     assert made["files"]["run.sh"].endswith(
         '"$DETECTRON_TOOLS"/test_net.py --multi-gpu-testing --cfg /prefix/runs/pets.evaluation/config.yaml\n'
     )
-    assert made["facts"]["datasets"] == {"pets_val": "abc"}
+    assert made["facts"]["datasets"] == {"pets_val": fingerprint({"fingerprint": SEEN})}
 
 
 def test_on_the_cpu_no_gpu_is_asked_for(tmp_path: Path) -> None:
