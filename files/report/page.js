@@ -92,7 +92,8 @@
         { ...base, y: run.rate, name: several ? name : 'learning rate', yaxis: 'y2', showlegend: false, line: { ...line, shape: 'hv', width: 1.2, ...(several ? {} : { color: colour('soft') }) } },
       ];
     });
-    await Plotly.react(element, traces, layout(scaled ? 'images seen' : 'iteration', several), CONFIG);
+    await Plotly.react(element, traces, layout(scaled ? 'images seen' : 'iteration', several),
+      { ...CONFIG, displayModeBar: !several }); // where the legend is; a double click shows all again
     shown.set(element, () => draw(element, chosen, scaled));
   };
   const plain = (text) => text.replace(/[<>&]/g, (character) => ({ '<': '‹', '>': '›', '&': '＆' })[character]);

@@ -194,7 +194,18 @@ def gather(
         merged.append({**start, **_look(prefix, "", start, signatures, now, write=False)})
     if write:
         _sweep(folder(prefix), now)
-    return sorted(merged, key=lambda record: (record["started"], record["run"]), reverse=True), left_out
+    return _newest_first(merged), left_out
+
+
+def gone(prefix: str) -> list[Record]:
+    """Records of experiments whose folders are gone, newest first. Reads no log."""
+    there = set(names(prefix))
+    found = [{**start, **(end or {"state": "gone"})} for _path, start, end in _read(prefix)[0]]
+    return _newest_first([record for record in found if record["name"] not in there])
+
+
+def _newest_first(found: list[Record]) -> list[Record]:
+    return sorted(found, key=lambda record: (record["started"], record["run"]), reverse=True)
 
 
 def _unrecorded(prefix: str, known: Collection[str]) -> Iterator[Record]:

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible.module_utils.experiment_log import gather
+from ansible.module_utils.experiment_log import gone
 from ansible.module_utils.experiment_runs import claims, folder_of, gpus, names, state_of
 from ansible.module_utils.stack_generations import current_number, installs_of, numbers
 from ansible.module_utils.stack_generations import folder_of as folder_of_generation
@@ -29,8 +29,8 @@ GENERATIONS = 20
 LONGEST = 2**20  # bytes of a JSON file that is read
 TEXT = 2000  # characters of a text that is told
 ITEMS = 200  # of a list or an object that are told
-PICTURES = 6  # of a run: those with the most detections
-PICTURE = 2**16  # bytes of one
+PICTURES = 4  # of a run: those with the most detections
+PICTURE = 2**17  # bytes of one
 ALL_PICTURES = 2**21  # bytes of those that one answer brings
 
 # Of experiment.json: what a run was made of.
@@ -269,15 +269,14 @@ def _run(
     return {**told, "log": state, "points": points, "joins": joins}
 
 
-def past(prefix: str, known: Sequence[str], now: float) -> list[Answer]:
+def past(prefix: str, known: Sequence[str]) -> list[Answer]:
     """What the log of experiments tells of runs whose folders are gone, newest first, without those that are known."""
-    there = set(names(prefix))
-    # Without signatures: an end that nobody has recorded yet is that of a run whose folder is there.
-    found = [record for record in gather(prefix, [], now, write=False)[0] if record["name"] not in there]
-    told: list[Answer] = bounded(
-        [{key: value for key, value in record.items() if key != "config_text"} for record in found[:ITEMS]]
-    )
-    return [record for record in told if record["run"] not in known]
+    told = [
+        {key: value for key, value in record.items() if key != "config_text"}
+        for record in gone(prefix)[:ITEMS]
+        if record["run"] not in known
+    ]
+    return [bounded(record) for record in told]
 
 
 def _facts(facts: Mapping[str, Any]) -> Answer:

@@ -28,7 +28,7 @@ from markupsafe import Markup
 View = dict[str, Any]
 
 NAME = 80  # characters of a name in a table
-PICTURES = 3 * 2**20  # characters of all pictures of a page, those of the newest runs first
+PICTURES = 4 * 2**20  # characters of all pictures of a page, those of the newest runs first
 SPARK = 40  # points of the small curve in the table
 WIDTH, HEIGHT = 96, 22  # of it
 MARKS = {"passed": "passed", "failed": "failed", "not_applicable": "n/a"}
@@ -249,7 +249,7 @@ def run(host: str, name: str, told: Mapping[str, Any], stale: bool, now: float) 
         "left": left,
         "left_words": "" if left is None else clock(left),
         "loss": {key: number(part(clean, "loss"), key) for key in ("first", "last", "least")},
-        "rate": number(clean, "rate"),
+        "loss_words": figure(number(part(clean, "loss"), "last")) or ("NaN" if curve and curve[-1][1] is None else ""),
         "curve": curve,
         "spark": spark(curve),
         "words": curve_words(curve),

@@ -181,7 +181,7 @@ def finite(value: Any) -> float | None:
 
 def _jpeg(data: Any) -> str:
     """Base64 of a JPEG file, for an address in a page; "" for what is none."""
-    if isinstance(data, str) and len(data) <= 2**17 and re.fullmatch(r"/9j/[A-Za-z0-9+/]*={0,2}", data):
+    if isinstance(data, str) and len(data) <= 2**18 and re.fullmatch(r"/9j/[A-Za-z0-9+/]*={0,2}", data):
         return data
     return ""
 

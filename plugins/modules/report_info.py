@@ -66,7 +66,7 @@ def main() -> None:
             raise no_full_path(prefix)
         told = server(prefix, given["server"] or socket.gethostname(), now)
         found = runs(prefix, given["signatures"], given["known"], now)
-        gone = past(prefix, given["past"], now)
+        gone = past(prefix, given["past"])
     except (StackError, OSError) as failure:
         module.fail_json(msg=str(failure))
     module.exit_json(changed=False, server=told, runs=found["runs"], past=gone, left_out=found["left_out"])
