@@ -59,11 +59,10 @@
     const axis = { gridcolor: colour('grid'), linecolor: colour('strong-line'), zeroline: false, ticks: '', automargin: true,
       exponentformat: 'power', title: { standoff: 8 } };
     return {
-      paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', showlegend: several,
+      paper_bgcolor: 'rgba(0,0,0,0)', plot_bgcolor: 'rgba(0,0,0,0)', showlegend: false,
       font: { family: 'system-ui, sans-serif', size: 12, color: colour('soft') },
-      margin: { l: 8, r: 8, t: several ? 8 : 12, b: 8 }, hovermode: several ? 'closest' : 'x unified',
+      margin: { l: 8, r: 8, t: 12, b: 8 }, hovermode: several ? 'closest' : 'x unified',
       hoverlabel: { bgcolor: colour('surface'), bordercolor: colour('strong-line'), font: { color: colour('ink') }, namelength: 40 },
-      legend: { orientation: 'h', x: 0, y: 1.02, yanchor: 'bottom', font: { color: colour('ink') } },
       xaxis: { ...axis, anchor: 'y2', title: { ...axis.title, text: across }, tickformat: ',~r', hoverformat: ',~r' },
       yaxis: { ...axis, domain: [0.34, 1], type: 'log', title: { ...axis.title, text: 'loss (log)' }, hoverformat: '.4g',
         tickmode: 'array', tickvals: TICKS, ticktext: TICKS.map(String) },
@@ -86,14 +85,13 @@
       const x = scaled ? run.x.map((iteration) => iteration * run.batch) : run.x;
       // Text of a curve's name is markup to plotly.
       const name = several ? `${plain(run.name)} (${plain(run.host)})` : 'loss';
-      const base = { x, type: 'scatter', mode: 'lines', legendgroup: id, connectgaps: false };
+      const base = { x, type: 'scatter', mode: 'lines', connectgaps: false };
       return [
         { ...base, y: run.loss, name, line },
-        { ...base, y: run.rate, name: several ? name : 'learning rate', yaxis: 'y2', showlegend: false, line: { ...line, shape: 'hv', width: 1.2, ...(several ? {} : { color: colour('soft') }) } },
+        { ...base, y: run.rate, name: several ? name : 'learning rate', yaxis: 'y2', line: { ...line, shape: 'hv', width: 1.2, ...(several ? {} : { color: colour('soft') }) } },
       ];
     });
-    await Plotly.react(element, traces, layout(scaled ? 'images seen' : 'iteration', several),
-      { ...CONFIG, displayModeBar: !several }); // where the legend is; a double click shows all again
+    await Plotly.react(element, traces, layout(scaled ? 'images seen' : 'iteration', several), CONFIG);
     shown.set(element, () => draw(element, chosen, scaled));
   };
   const plain = (text) => text.replace(/[<>&]/g, (character) => ({ '<': '‹', '>': '›', '&': '＆' })[character]);
@@ -148,12 +146,14 @@
     one('#compare').disabled = chosen.length < 2;
   };
   const table = (caption, ids, known, rows) => {
-    const names = ids.map((id, index) => make('th', { scope: 'col' },
-      make('span', { className: 'swatch', style: `background: ${colours()[index % 8]}` }), make('bdi', { textContent: known[id].name })));
+    const names = ids.map((id) => make('th', { scope: 'col' }, make('bdi', { textContent: known[id].name })));
     const body = rows.map(([name, values]) => make('tr', { className: new Set(values).size > 1 ? 'differs' : '' },
       make('th', { scope: 'row', textContent: name }), ...values.map((value) => make('td', { textContent: value }))));
-    return make('div', { className: 'wide' }, make('table', { className: 'small compared' },
-      make('caption', { textContent: caption }), make('thead', {}, make('tr', {}, make('td'), ...names)), make('tbody', {}, ...body)));
+    const wide = make('div', { className: 'wide', tabIndex: 0 }, make('table', { className: 'small compared' },
+      make('caption', { className: 'sr', textContent: caption }), make('thead', {}, make('tr', {}, make('td'), ...names)), make('tbody', {}, ...body)));
+    wide.setAttribute('role', 'region');
+    wide.setAttribute('aria-label', caption);
+    return wide;
   };
   const figure = (value) => (value === null || value === undefined ? '–' : String(+value.toPrecision(4)));
   const merged = (ids, lists) => [...new Set(ids.flatMap((id, index) => lists[index].map(([name]) => name)))];
@@ -182,14 +182,18 @@
     const plot = make('div', { className: 'plot' });
     plot.setAttribute('role', 'img');
     plot.setAttribute('aria-label', `Loss curves of ${curved.length} runs`);
+    const legend = make('ul', { className: 'legend' }, ...curved.map((id, index) => make('li', {},
+      make('span', { className: `swatch dash-${Math.floor(index / 8) % 3}`, style: `color: ${colours()[index % 8]}` }),
+      make('bdi', { textContent: known[id].name }), make('small', {}, ' on ', make('bdi', { textContent: known[id].host })))));
     const scale = make('select', { id: 'scale' }, make('option', { value: '', textContent: 'iterations' }), make('option', { value: 'images', textContent: 'images seen' }));
     scale.disabled = !curved.every((id) => known[id].batch);
     scale.addEventListener('change', () => draw(plot, curved, scale.value === 'images').catch(failed(plot)));
     put(make('section', { className: 'detail' },
       make('h3', { id: 'comparison', tabIndex: -1, textContent: `${ids.length} runs compared` }),
-      ...(curved.length ? [make('p', { className: 'across' }, make('label', { htmlFor: 'scale', textContent: 'Against' }), scale), plot] : []),
-      make('h4', { textContent: 'Results' }), table('Rows that differ are tinted.', ids, known, outcomes),
-      make('h4', { textContent: 'Configuration' }), table('Schedules, and what differs from the baselines. Rows that differ are tinted.', ids, known, changed)), 'comparison');
+      ...(curved.length ? [make('p', { className: 'across' }, make('label', { htmlFor: 'scale', textContent: 'Against' }), scale), legend, plot] : []),
+      make('h4', {}, 'Results ', make('small', { textContent: 'rows that differ are tinted' })), table('Results', ids, known, outcomes),
+      make('h4', {}, 'Configuration ', make('small', { textContent: 'schedules, and what differs from the baselines' })),
+      table('Configuration', ids, known, changed)), 'comparison');
     if (curved.length) draw(plot, curved).catch(failed(plot));
   };
 

@@ -225,7 +225,7 @@ def run(
                 told = _run(folder, facts, became, signatures, known["log"], now)
         told = told or _run(folder, facts, became, signatures, {}, now)
     except (OSError, ValueError, TypeError) as error:
-        return {"state": "unknown", "problem": f"{folder} cannot be read: {error}", "facts": _facts(facts)}
+        return {"state": "unknown", "problem": f"{folder} cannot be read: {error}", "facts": bounded(_facts(facts))}
     return {**told, **_pictures(folder, known.get("pictures"), room)}
 
 
@@ -280,8 +280,7 @@ def past(prefix: str, known: Sequence[str]) -> list[Answer]:
 
 
 def _facts(facts: Mapping[str, Any]) -> Answer:
-    told: Answer = bounded({key: facts[key] for key in FACTS if key in facts})
-    return told
+    return {key: facts[key] for key in FACTS if key in facts}
 
 
 def _verdict(verdict: Mapping[str, Any]) -> Answer:

@@ -27,7 +27,7 @@ def test_a_run_is_opened_by_keyboard_and_its_curves_are_drawn(browser: Browser, 
     assert not browser.all("#drawer .js-line")
     browser.run_link("long_gpu1").send_keys(Keys.ENTER)
     browser.until(lambda: len(lines(browser)) == 2)  # loss and learning rate
-    assert "log" in browser.one("#drawer .ytitle").text
+    assert browser.run("return document.querySelector('#drawer .plot')._fullLayout.yaxis.type") == "log"
     caption = browser.one("#drawer figcaption").text
     assert "at iteration 0" in caption and "least" in caption
     focused = browser.run("return document.activeElement.textContent")

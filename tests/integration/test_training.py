@@ -171,3 +171,21 @@ def test_all_runs_are_listed_compared_and_written_also_those_whose_folder_is_gon
     assert re.search(r"Result state finished failed note - loss_nan", said)
     said = lab.play("runs.yml", "--extra-vars=runs_only=shirt", fails=True)
     assert "There is no run shirt. Known are: short, wild, long, good.rehearsal." in said
+
+
+def test_the_page_about_the_fleet_shows_them_all_with_curves_results_and_diagnosis(lab: Lab, tmp_path: Path) -> None:
+    said = lab.play("report.yml", f"--extra-vars=report_file={tmp_path}/index.html")
+    assert re.search(r"index.html is written: \d+ servers, 5 runs \(2 finished, 1 failed, 1 stopped, 1 gone\)", said)
+    page = (tmp_path / "index.html").read_text()
+    for words in (
+        "good.rehearsal",
+        "folder gone",
+        "The loss is not a number any more",
+        "SOLVER.MAX_ITER",
+        "things_val",
+    ):
+        assert words in page, words
+    known = json.loads((tmp_path / f"state/{lab.site.server.name}.json").read_text())
+    assert [point[0] for point in known["runs"]["short"]["series"]][:2] == [0, 20]
+    assert known["server"]["ladder"]["rungs"][0]["status"] == "passed"
+    assert {"caffe2", "detectron"} <= known["server"]["generations"][0]["installs"].keys()

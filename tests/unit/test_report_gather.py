@@ -195,10 +195,12 @@ def test_hostile_names_and_files_are_told_of_as_text(prefix: Path) -> None:
         write(folder / "experiment.json", text)
         write(folder / "verdict.json", '{"rungs": [1, {"rung": {}}], "status": []}')
         write(folder / "results.json", '{"images": {"a": 1}}')
-    run(prefix, "huge", top=100, config="c" * 2**20, differences=["d" * 10**5] * 300)
+    run(prefix, "long", top=100, config="c" * 2**18, differences=["d" * 10**4] * 50)
+    run(prefix, "huge", top=100, config="c" * 2**21)
     told = ask(prefix)
-    assert len(told["runs"]) == len(HOSTILE) + 6
-    assert len(json.dumps(told)) < 2**20
+    assert len(told["runs"]) == len(HOSTILE) + 7
+    assert "(262144 characters)" in told["runs"]["long"]["facts"]["config"]
+    assert len(json.dumps(told["runs"])) < 2**18
 
 
 def test_a_prefix_that_is_no_full_path_is_refused(tmp_path: Path) -> None:
