@@ -99,6 +99,10 @@ def test_images_come_home_drawn_and_listed_whatever_they_are_called(studio: Stud
     }
     said = studio.play("infer.yml", infer_name="trip", infer_start=False, **given)
     assert "changed=0" in said
+    studio.play("report.yml", report_file=str(studio.results / "page.html"))
+    page = (studio.results / "page.html").read_text()
+    assert page.count('src="data:image/jpeg;base64,/9j/') == 2
+    assert 'alt="one.PNG, 1 detection"' in page
     # Again: the images are there, and this time nothing is found.
     said = studio.play("infer.yml", infer_name="trip", **{**given, "infer_threshold": 1.0})
     assert "pushed" not in said
