@@ -159,7 +159,7 @@ def model_plan(asked: Asked, look_up: Mapping[str, Any], settings: Mapping[str, 
     # Where an address or a file of this machine is not on the server yet, its own name is shown.
     weights = settings["weights"] or without_secrets(plain["weights"]) or plan["weights"]
     try:
-        _fill(plan, plain, source, text, weights, look_up, settings)
+        _fill(plan, plain, source, text, weights, trained.get("facts", {}).get("config", ""), look_up, settings)
     except configs.ConfigError as error:
         refusals.append(f"{run}: {source}: {error}")
     return plan
@@ -207,10 +207,14 @@ def _fill(
     source: str,
     text: str,
     weights: str,
+    trained_by: str,
     look_up: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """A plan's files, facts and lines, and what is refused of the model and its datasets. Raises ConfigError."""
+    """A plan's files, facts and lines, and what is refused of the model and its datasets. Raises ConfigError.
+
+    source, text: of the config; trained_by: where an experiment had its config from.
+    """
     run, folder, kind, refusals = plan["run"], plan["folder"], settings["kind"], plan["refusals"]
     named = _names(asked["datasets"])
     config = configs.for_testing(
@@ -249,10 +253,10 @@ def _fill(
     known = {"sha256": settings["sha256"]} if settings.get("sha256") else {}
     known |= {"md5": settings["md5"]} if settings.get("md5") else {}
     plan["facts"] = {
-        "asked": asked,
+        "asked": {**asked, "weights": without_secrets(asked["weights"])},
         "kind": kind,
         "of": asked["experiment"],
-        "config": source,
+        "config": trained_by or source,
         "differences": differences,
         "datasets": fingerprints(used, look_up["reports"]),
         "weights": {"path": weights, **known},

@@ -105,7 +105,7 @@ def plan(
         run: {**copy.deepcopy(nothing), "config": {"path": "/prefix/opt/detectron/e2e.yaml", "text": BASELINE}},
         "pets": {
             "state": {"state": "finished", "final": True, "checkpoint": 90, "model": MODEL},
-            "facts": {"asked": {"workspace": ""}},
+            "facts": {"asked": {"workspace": ""}, "config": "/configs/e2e.yaml"},
             "config": {"path": "/prefix/runs/pets/config.yaml", "text": PETS},
         },
     }
@@ -158,6 +158,7 @@ def test_an_inference_has_the_experiments_model_and_class_names_and_one_gpu(tmp_
     assert "--image-ext '*' /prefix/runs/pets.inference/images\n" in script
     assert "export DETECTRON_THRESHOLD=0.7\n" in script
     assert made["facts"]["weights"] == {"path": MODEL}
+    assert (made["facts"]["of"], made["facts"]["config"]) == ("pets", "/configs/e2e.yaml")
 
 
 def test_an_inference_takes_one_gpu_whatever_an_evaluation_would(tmp_path: Path) -> None:
@@ -176,6 +177,7 @@ def test_a_model_of_the_zoo_keeps_cocos_names_and_never_fetches_what_it_was_trai
 def test_what_is_not_on_the_server_yet_is_shown_by_its_name_without_a_login(tmp_path: Path) -> None:
     made = plan(tmp_path, given={**OF_THE_ZOO, "weights": "https://alice:secret@example.org/m.pkl?token=x"})
     assert "  TEST.WEIGHTS: (not there) -> https://example.org/m.pkl?…" in made["lines"]
+    assert "secret" not in json.dumps(made) and "token" not in json.dumps(made)
 
 
 def test_an_experiment_may_be_used_with_other_weights_also_where_it_has_none(tmp_path: Path) -> None:
