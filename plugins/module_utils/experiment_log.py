@@ -342,7 +342,8 @@ def _look(
         record = {"run": start["run"], **_facts(place, start, end, signatures, now)}
         # A server that is cut off from the file server for long looks dead from another one, and may go on.
         if write and (end["state"] != "died" or over or not holder or working or _is_certain(place, holder)):
-            _write_once(f"{path}.end.json", record)
+            with contextlib.suppress(OSError):  # the disk is full: who looks next records it
+                _write_once(f"{path}.end.json", record)
         return record
     except OSError as error:  # the file server is away, or somebody removes the folder now
         return {"state": "unknown", "why": f"{place} cannot be read: {error.strerror}"}

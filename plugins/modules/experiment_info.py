@@ -10,7 +10,8 @@ description:
   - Tells of each experiment of a prefix what became of it, what it was made of, and, from its log, how far it is, what
     it says now and what is wrong with it.
   - Reads the configs that new experiments name, and the datasets that role C(coco) has found.
-  - Changes nothing.
+  - Changes nothing, but that it records the end of a run that nobody has recorded yet, where O(signatures) say what is
+    wrong with it.
 options:
   prefix: {description: The stack's prefix., type: path, required: true}
   only: {description: 'Experiments to tell of; all where empty.', type: list, elements: str, default: []}
@@ -53,8 +54,9 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.experiment_log import settle
 from ansible.module_utils.experiment_runs import folder_of, names, state_of
-from ansible.module_utils.stack_installs import RECEIPT, StackError, read_json
+from ansible.module_utils.stack_installs import RECEIPT, StackError, read_json, restrict_umask
 from ansible.module_utils.training_log import findings, new_state, progress, read
 
 LOG_END = 4096  # bytes
@@ -125,11 +127,14 @@ def main() -> None:
     )
     given = module.params
     prefix = given["prefix"]
+    restrict_umask()
     experiments: dict[str, Any] = {}
     try:
         for name in [*given["only"]] or sorted({*names(prefix), *given["configs"]}):
             folder = folder_of(prefix, name)
             state = state_of(folder)
+            if given["signatures"] and state["state"] not in ("running", "") and not module.check_mode:
+                settle(prefix, name, given["signatures"], time.time())
             experiments[name] = {
                 "state": state,
                 "folder": folder,

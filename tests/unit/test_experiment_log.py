@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from ansible.module_utils import experiment_log
@@ -126,6 +127,27 @@ def test_a_stopped_run_is_recorded_by_who_stops_it(prefix: Path) -> None:
     stop(prefix)
     assert len(files(prefix, ".end")) == 1
     assert records(prefix)[0]["state"] == "stopped"
+
+
+def test_who_watches_a_run_to_its_end_records_it(prefix: Path) -> None:
+    ended(prefix, f"{LOG}exit 3\n")
+    assert files(prefix, ".end") == []
+    for check, recorded in ((True, 0), (False, 1)):
+        run_module("experiment_info", check=check, prefix=str(prefix), signatures=SIGNATURES)
+        assert len(files(prefix, ".end")) == recorded
+    shutil.rmtree(prefix / "runs/e2e_1")
+    assert [(record["state"], record["iteration"]) for record in records(prefix)] == [("failed", 40)]
+
+
+def test_on_a_full_disk_a_run_is_told_and_recorded_later(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(prefix, f"{LOG}exit 3\n")
+    with monkeypatch.context() as full:
+        full.setattr(experiment_log, "write_json", Mock(side_effect=OSError(28, "No space left on device")))
+        (told,) = records(prefix)
+    assert (told["state"], told["iteration"]) == ("failed", 40)
+    assert files(prefix, ".end") == []
+    assert records(prefix) == [told]
+    assert len(files(prefix, ".end")) == 1
 
 
 def test_a_run_that_was_killed_with_its_supervisor_is_recorded_as_dead(prefix: Path) -> None:
