@@ -57,13 +57,14 @@ def fleet(top: Path, servers: int, runs: int, iterations: int) -> dict[str, list
     return working
 
 
-def gather(controller: Controller, top: Path, working: dict[str, list[str]]) -> tuple[float, int]:
-    """(seconds, bytes of all questions and answers) of a look at all servers, one after the other."""
-    started, controller.sent = time.monotonic(), []
+def gather(controller: Controller, top: Path, working: dict[str, list[str]]) -> tuple[float, int, int]:
+    """(seconds, bytes of all questions and answers, bytes of curves among them) of a look at all servers, one after the
+    other."""
+    started, controller.sent, controller.points = time.monotonic(), [], []
     for host, names in working.items():
         changes = {name: {"state": "running", "left": 3600.0, "progress": "", "findings": []} for name in names}
         controller.look(host, top / host, time.time(), **changes)
-    return time.monotonic() - started, sum(controller.sent)
+    return time.monotonic() - started, sum(controller.sent), sum(controller.points)
 
 
 def opened(page: Path) -> dict[str, float]:
@@ -103,8 +104,10 @@ def main() -> None:
         print(f"{given.servers} servers, {given.servers * given.runs} runs, logs of {logs / 1e6:.0f} MB")
         controller = Controller(top / "state")
         for look in ("first", "second"):
-            seconds, sent = gather(controller, top, working)
-            print(f"{look} look: {sent / 1e6:.2f} MB sent both ways, {seconds:.0f} s of all servers' work")
+            seconds, sent, curves = gather(controller, top, working)
+            print(
+                f"{look} look: {sent / 1e6:.2f} MB both ways, of which curves {curves / 1e3:.1f} kB, in {seconds:.0f} s"
+            )
             for host, names in working.items():
                 for name in names if look == "first" else ():
                     with (top / host / "runs" / name / "log.txt").open("a") as log:

@@ -25,7 +25,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        folder, stack = Path(arguments.pop("state")), str(arguments.pop("stack"))
+        folder, stack = Path(arguments.pop("state")).expanduser(), str(arguments.pop("stack"))
         host = str((task_vars or {}).get("inventory_hostname"))
         known = {**report_state.load(folder, host), "stack": stack}
         # Without the examples, which are half of the catalogue, and for its own tests and page.
@@ -47,7 +47,11 @@ class ActionModule(ActionBase):
                 unreachable, told = failure, {"failed": True, "msg": why_unreachable(str(failure))}
         now = time.time()
         problem = _problem(told)
-        after = report_state.unanswered(known, problem, now) if problem else report_state.answered(known, told, now)
+        after = (
+            report_state.unanswered(known, problem, now, unreachable is None)
+            if problem
+            else report_state.answered(known, told, now)
+        )
         if not self._task.check_mode:
             report_state.save(folder, after)
         if unreachable:

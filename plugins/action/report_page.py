@@ -66,7 +66,8 @@ def _lines(found: dict[str, Any], path: Path, size: int, check: bool, now: float
     for row in found["silent"]:
         last = f"its last answer is {report_page.ago(row['answered'], now)}" if row["answered"] else "it never did"
         if row["problem"]:
-            lines.append(f"{row['host']} DID NOT ANSWER; {last}: {report_page.short(row['problem'], 300)}")
+            what = "DID NOT ANSWER" if row["became"] == "silent" else "COULD NOT BE LOOKED AT"
+            lines.append(f"{row['host']} {what}; {last}: {report_page.short(row['problem'], 300)}")
         else:
             lines.append(f"{row['host']} was never asked.")
     return lines

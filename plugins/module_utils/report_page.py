@@ -108,7 +108,8 @@ def moment(when: float | None) -> str:
 
 def ago(when: float | None, now: float) -> str:
     """How long ago a time is."""
-    return f"{clock(max(0.0, now - when))} ago" if when else ""
+    age = max(0.0, now - when) if when else 0.0
+    return (f"{age / 86400:.0f} d ago" if age > 2 * 86400 else f"{clock(age)} ago") if when else ""
 
 
 def figure(value: float | None) -> str:
@@ -139,7 +140,9 @@ def server(state: State, asked: bool, now: float) -> View:
     current = next((found for found in generations if found["current"]), None)
     listed = objects(told, "gpus")
     version = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text(told, "driver"))
-    became = "silent" if state["problem"] else "answered" if answered else "unknown"
+    became = "answered" if answered else "unknown"
+    if state["problem"]:
+        became = "refused" if state["reached"] else "silent"
     names = Counter(text(gpu, "name") for gpu in listed)
     host = plain(state["host"])
     return {
@@ -461,8 +464,9 @@ def attention(servers: Sequence[View], runs: Sequence[View], now: float) -> list
     found = []
     for row in servers:
         if row["problem"]:
-            since = f", for {clock(max(0.0, now - row['since']))}" if row["since"] and now - row["since"] > 60 else ""
-            found.append(_look(row, "fatal", f"did not answer{since}", row["problem"]))
+            since = f" for {clock(max(0.0, now - row['since']))}" if row["since"] and now - row["since"] > 60 else ""
+            what = "has not answered" if row["became"] == "silent" else "could not be looked at"
+            found.append(_look(row, "fatal", f"{what}{since}", row["problem"]))
         elif row["gpu_problem"]:
             found.append(_look(row, "fatal", "its GPUs cannot be seen", row["gpu_problem"]))
         found += [

@@ -1,12 +1,14 @@
 """What servers have told for the page of playbooks/report.yml, kept on the controller: a file for each server.
 
     {"schema": 1, "host": "gpu1", "stack": "cuda90_wheel", "asked": 1764088000.0, "answered": 1764088000.0,
-     "since": 0.0, "problem": "", "server": {…}, "runs": {name: {…, "series": […], "stride": 4, "log": {…}}},
-     "past": [{…}], "left_out": 0}
+     "since": 0.0, "problem": "", "reached": true, "server": {…}, "past": [{…}], "left_out": 0,
+     "runs": {name: {…, "series": […], "stride": 4, "log": {…}}}}
 
 asked, answered: seconds since 1970 of the last look, and of the last one that was answered; since: of the first look
-that was not, with the `problem` of the last. Runs on the controller. What a server says is data, and so is what lies in
-such a file: whatever it is, nothing here raises for it.
+that was not, with the `problem` of the last; reached: whether the server was there, and had another reason.
+
+Runs on the controller. What a server says is data, and so is what lies in such a file: whatever it is, nothing here
+raises for it.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ def new(host: str) -> State:
         "answered": 0.0,
         "since": 0.0,
         "problem": "",
+        "reached": True,
         "server": {},
         "runs": {},
         "past": [],
@@ -126,6 +129,7 @@ def answered(state: State, told: Mapping[str, Any], now: float) -> State:
         "answered": now,
         "since": 0.0,
         "problem": "",
+        "reached": True,
         "server": plain(server) if isinstance(server, dict) else {},
         "runs": merged,
         "past": plain(records[:PAST]),
@@ -133,9 +137,9 @@ def answered(state: State, told: Mapping[str, Any], now: float) -> State:
     }
 
 
-def unanswered(state: State, problem: str, now: float) -> State:
-    """What is known after a look that was not answered: what was known before."""
-    return {**state, "asked": now, "since": state["since"] or now, "problem": plain(problem)}
+def unanswered(state: State, problem: str, now: float, reached: bool = False) -> State:
+    """What is known after a look that was not answered: what was known before. reached: the server was there."""
+    return {**state, "asked": now, "since": state["since"] or now, "problem": plain(problem), "reached": reached}
 
 
 def _merged(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:

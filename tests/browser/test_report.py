@@ -167,7 +167,7 @@ def test_a_server_that_did_not_answer_is_shown_with_its_last_state(browser: Brow
     row = next(found for found in browser.all("#servers tbody tr") if found.text.startswith("gpu3"))
     assert "no answer" in row.text and "cuda90_wheel" in row.text
     row.find_element("css selector", "a").click()
-    assert "did not answer since" in browser.text("#drawer .finding")
+    assert "It has not answered since" in browser.text("#drawer .finding")
     assert "gpu3" in browser.one(".attention").text
 
 

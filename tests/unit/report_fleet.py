@@ -168,6 +168,7 @@ class Controller:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sent: list[int] = []  # bytes of each question and answer
+        self.points: list[int] = []  # bytes of the curves in each answer
         signatures = [
             {key: value for key, value in signature.items() if key not in ("log", "not", "given", "not_given")}
             for signature in catalogue()
@@ -181,6 +182,7 @@ class Controller:
         told = run_module("report_info", prefix=str(prefix), server=host, signatures=self.signatures, **question)
         assert not told.get("failed"), told["msg"]
         self.sent.append(len(json.dumps(question)) + len(json.dumps(told)))
+        self.points.append(sum(len(json.dumps(run["points"])) for run in told["runs"].values()))
         for name, change in changes.items():
             told["runs"][name].update(change)
         state: dict[str, Any] = report_state.answered(known, told, now)

@@ -135,7 +135,7 @@ def test_a_server_that_does_not_answer_keeps_its_last_state_and_since_when() -> 
     back = report_state.answered(twice, {"server": {}, "runs": {}}, NOW + 180)
     assert (back["since"], back["problem"], back["answered"]) == (0.0, "", NOW + 180)
     page = shown(twice, now=NOW + 7200)
-    assert "did not answer, for 1 h 59 min" in page.text and "2 h 0 min ago" in page.text
+    assert "has not answered for 1 h 59 min" in page.text and "2 h 0 min ago" in page.text
     assert "running when last seen" in " ".join(page.text.split())
 
 
@@ -220,7 +220,7 @@ def test_hostile_texts_are_escaped_wherever_they_stand(state: dict[str, Any]) ->
     assert not [attributes for _tag, attributes in page.found if "onerror" in attributes]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_whatever_a_state_holds_there_is_a_page(seed: int, folder: Path, state: dict[str, Any]) -> None:
     some = random.Random(seed)
     odd: list[Any] = [None, True, -1, 10**30, 1e308, "", "x" * 5000, [], {}, [[]], {"a": {"b": [1]}}, HOSTILE, "9" * 50]
