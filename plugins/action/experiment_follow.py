@@ -16,7 +16,7 @@ from ansible.plugins.action import ActionBase  # noqa: E402
 
 POLL = 2.0  # seconds between two looks at first; a run of days is looked at more seldom
 SELDOM = 20.0
-EXAMPLES = ("log", "not", "given", "not_given")
+_EXAMPLES = ("log", "not", "given", "not_given")
 ENDED = ("finished", "failed", "stopped", "died", "")
 
 
@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
         to_the_end, seconds = bool(arguments.pop("to_the_end", False)), float(arguments.pop("seconds", 0))
         # Without the examples, which are half of the catalogue, and for its own tests and page.
         arguments["signatures"] = [
-            {key: value for key, value in signature.items() if key not in EXAMPLES}
+            {key: value for key, value in signature.items() if key not in _EXAMPLES}
             for signature in arguments.get("signatures", [])
         ]
         started = time.monotonic()
