@@ -109,7 +109,7 @@ def moment(when: float | None) -> str:
 def ago(when: float | None, now: float) -> str:
     """How long ago a time is."""
     age = max(0.0, now - when) if when else 0.0
-    return (f"{age / 86400:.0f} d ago" if age > 2 * 86400 else f"{clock(age)} ago") if when else ""
+    return (f"{age / 86400:.0f} d ago" if age >= 2 * 86400 else f"{clock(age)} ago") if when else ""
 
 
 def figure(value: float | None) -> str:
