@@ -56,12 +56,17 @@ def _commit() -> str:
         return "unknown"
 
 
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def _lines(found: dict[str, Any], path: Path, size: int, check: bool, now: float) -> list[str]:
     """What the page says, for the terminal."""
     if check:  # which keeps nothing of what servers have just told
-        return [f"{path} would be written, about {len(found['servers'])} servers."]
+        return [f"{path} would be written, about {_counted(len(found['servers']), 'server')}."]
     states = ", ".join(f"{count} {name}" for name, count in found["states"])
-    count = f"{len(found['servers'])} servers, {len(found['runs'])} runs" + (f" ({states})" if states else "")
+    count = f"{_counted(len(found['servers']), 'server')}, {_counted(len(found['runs']), 'run')}"
+    count += f" ({states})" if states else ""
     lines = [f"{path} is written: {count}, {report_page.size(size)}."]
     for row in found["silent"]:
         last = f"its last answer is {report_page.ago(row['answered'], now)}" if row["answered"] else "it never did"

@@ -75,6 +75,12 @@ def test_check_mode_asks_and_writes_nothing(lab: Lab) -> None:
     assert not lab.page.parent.exists()
 
 
+def test_where_the_inventory_is_a_list_of_hosts_the_page_is_for_the_present_folder(lab: Lab, tmp_path: Path) -> None:
+    process = started(lab.fleet, REPORT, "--check", inventory=Path("server9,"), folder=tmp_path)
+    said, _ = process.communicate()
+    assert f"{tmp_path}/report/index.html would be written, about 1 server." in " ".join(said.split())
+
+
 def test_one_call_to_each_server_makes_the_page_and_changes_nothing_there(lab: Lab) -> None:
     servers = [lab.fleet.named(name) for name in ("server1", "server2")]
     before = [lab.fleet.snapshot(server, []) for server in servers]

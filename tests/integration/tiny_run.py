@@ -62,12 +62,17 @@ def prepare(fleet: Fleet) -> None:
     (fleet.state / "inventory.yml").write_text(json.dumps(fleet.inventory({"stack_tiny": []})))
 
 
-def started(fleet: Fleet, playbook: str, *arguments: str, inventory: Path | None = None) -> subprocess.Popen[str]:
-    """A run that has begun; both of its streams come in `stdout`. By default with the inventory of `prepare`."""
+def started(
+    fleet: Fleet, playbook: str, *arguments: str, inventory: Path | None = None, folder: Path = ROOT
+) -> subprocess.Popen[str]:
+    """A run that has begun, in `folder`; both of its streams come in `stdout`. By default with the inventory of
+    `prepare`."""
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     return subprocess.Popen(
         [program, "--inventory", str(inventory or fleet.state / "inventory.yml"), str(ROOT / playbook), *arguments],
-        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "COLUMNS": "1000", **AT_ONCE},
+        env=os.environ
+        | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "COLUMNS": "1000", "PWD": str(folder), **AT_ONCE},
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
