@@ -121,18 +121,42 @@ def described_run(holder: Holder) -> str:
     return f"{name}, since {holder.get('since', '?')}"
 
 
+def is_whole(path: str) -> bool:
+    """Whether a model was written to its end, which is that of a pickled dictionary.
+
+    Detectron before 2018-10 writes it in place: a run that ends at that moment leaves a part of it.
+    """
+    with open(path, "rb") as stream:
+        stream.seek(max(0, stream.seek(0, os.SEEK_END) - 2))
+        return stream.read() in (b"u.", b"s.")
+
+
+def models(folder: str) -> Iterator[tuple[str, int]]:
+    """(file, iteration; -1 for the final one) of all models that a training has written, cut off ones too."""
+    for top, _folders, files in os.walk(os.path.join(folder, "train")):
+        for name in files:
+            match = CHECKPOINT.fullmatch(name)
+            if match or name == "model_final.pkl":
+                yield os.path.join(top, name), int(match[1]) if match else -1
+
+
+def cut_off(folder: str) -> list[str]:
+    """Models of a training that ended while it wrote them: a resume would take the last one, and fail on it."""
+    return sorted(path for path, _iteration in models(folder) if not is_whole(path))
+
+
 def checkpoints(folder: str) -> dict[str, Any]:
     """checkpoint (iteration of the last one; -1 without one), final (whether the final model is written), model (the
     file of that, else of the last checkpoint; "" without one)."""
     found: dict[str, Any] = {"checkpoint": -1, "final": False, "model": ""}
-    for top, _folders, files in os.walk(os.path.join(folder, "train")):
-        for name in files:
-            match = CHECKPOINT.fullmatch(name)
-            if match and int(match[1]) > found["checkpoint"]:
-                found["checkpoint"] = int(match[1])
-                found["model"] = found["model"] if found["final"] else os.path.join(top, name)
-            elif name == "model_final.pkl":
-                found.update(final=True, model=os.path.join(top, name))
+    for path, iteration in models(folder):
+        with contextlib.suppress(FileNotFoundError):
+            if not is_whole(path):
+                continue
+            if iteration < 0:
+                found.update(final=True, model=path)
+            elif iteration > found["checkpoint"]:
+                found.update(checkpoint=iteration, model=found["model"] if found["final"] else path)
     return found
 
 

@@ -137,7 +137,7 @@ def run(prefix: Path, name: str, state: str = "finished", seed: int = 0, top: in
         log += "CRITICAL train.py:  98: Loss is NaN, exiting...\nException: Loss is NaN\n"
     if state == "finished":
         log += "INFO net.py: 142: Saving parameters and momentum to /tmp/train/model_final.pkl\n" + tables(seed)
-        write(folder / "train/coco_2014_train/generalized_rcnn/model_final.pkl", "")
+        write(folder / "train/coco_2014_train/generalized_rcnn/model_final.pkl", "u.")
     write(folder / "log.txt", log)
     if state in ("finished", "failed", "stopped"):
         ended = {"run": facts["run"], "status": int(state == "failed"), "signal": None, "stopped": state == "stopped"}

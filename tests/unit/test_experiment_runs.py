@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from run_module import Running, run_module
 
 SUPERVISOR = (Path(__file__).resolve().parents[2] / "files/supervise_run.py").read_text()
 FILES = {"supervise_run.py": SUPERVISOR}
+WHOLE = pickle.dumps({"blobs": {"conv1_w": [0.5] * 9}, "cfg": "MODEL: {}"}, 2)
 SMI = """#!/bin/sh
 case "$1" in
   *gpu=*)
@@ -142,20 +144,36 @@ def test_a_run_that_was_killed_with_its_supervisor_has_died_and_can_be_resumed(p
 @pytest.mark.parametrize(
     ("files", "resume", "message"),
     [
-        ({"model_iter99.pkl": "x", "model_iter199.pkl": "x"}, False, "a checkpoint of iteration 199"),
-        ({"model_iter99.pkl": "x", "model_final.pkl": "x"}, False, "is finished: its final model is written"),
+        ({"model_iter99.pkl": WHOLE, "model_iter199.pkl": WHOLE}, False, "a checkpoint of iteration 199"),
+        ({"model_iter99.pkl": WHOLE, "model_iter199.pkl": WHOLE[:-1]}, False, "a checkpoint of iteration 99"),
+        ({"model_iter99.pkl": WHOLE, "model_final.pkl": WHOLE}, False, "is finished: its final model is written"),
+        ({"model_iter99.pkl": WHOLE, "model_final.pkl": b""}, False, "a checkpoint of iteration 99"),
         ({}, False, "has left no checkpoint"),
     ],
 )
 def test_what_an_earlier_start_left_is_not_run_over(
-    prefix: Path, files: dict[str, str], resume: bool, message: str
+    prefix: Path, files: dict[str, bytes], resume: bool, message: str
 ) -> None:
     ended(prefix, "exit 1\n")
     folder = prefix / "runs/e2e_1/train/coco_2014_train/generalized_rcnn"
     folder.mkdir(parents=True)
-    for name, text in files.items():
-        (folder / name).write_text(text)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
     assert message in start(prefix, "exit 0\n", resume=resume)["msg"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_resume_does_not_begin_from_a_checkpoint_that_was_cut_off(prefix: Path, check: bool) -> None:
+    ended(prefix, "exit 1\n")
+    folder = prefix / "runs/e2e_1/train/coco_2014_train/generalized_rcnn"
+    folder.mkdir(parents=True)
+    (folder / "model_iter99.pkl").write_bytes(WHOLE)
+    (folder / "model_iter199.pkl").write_bytes(WHOLE[:40])
+    (folder / "model_final.pkl").write_bytes(b"")
+    said = run_module("experiment", check, **arguments(prefix, "exit 0\n", resume=True))
+    assert said["removed"] == [f"{folder}/model_final.pkl", f"{folder}/model_iter199.pkl"]
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"model_iter99.pkl"} | ({"model_iter199.pkl", "model_final.pkl"} if check else set())
 
 
 def test_what_was_never_started_cannot_be_resumed(prefix: Path) -> None:
@@ -332,6 +350,7 @@ def test_the_model_of_a_training_is_its_final_one_or_else_its_last_checkpoint(
         return [("/train", [], written[:: -1 if turned else 1])]
 
     monkeypatch.setattr(os, "walk", walk)
+    monkeypatch.setattr(experiment_runs, "is_whole", lambda _path: True)
     assert experiment_runs.checkpoints("/run") == {"checkpoint": 79, "final": True, "model": "/train/model_final.pkl"}
     written = written[:2]
     assert experiment_runs.checkpoints("/run") == {"checkpoint": 79, "final": False, "model": "/train/model_iter79.pkl"}
