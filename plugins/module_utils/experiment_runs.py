@@ -46,6 +46,7 @@ from ansible.module_utils.stack_lease import (
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 LEASE = "running.json"
 CHECKPOINT = re.compile(r"model_iter(\d+)\.pkl")
+FINAL = "model_final.pkl"
 FREE_BYTES = 500 * 2**20  # of GPU memory that may be in use on a free GPU: a display, a driver that keeps itself awake
 SMI_TIMEOUT = 10.0  # seconds
 LOCK_TIMEOUT = 60.0  # seconds
@@ -122,10 +123,7 @@ def described_run(holder: Holder) -> str:
 
 
 def is_whole(path: str) -> bool:
-    """Whether a model was written to its end, which is that of a pickled dictionary.
-
-    Detectron before 2018-10 writes it in place: a run that ends at that moment leaves a part of it.
-    """
+    """Whether a model was written to its end, which is that of a pickled dictionary."""
     with open(path, "rb") as stream:
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - 2))
         return stream.read() in (b"u.", b"s.")
@@ -133,16 +131,32 @@ def is_whole(path: str) -> bool:
 
 def models(folder: str) -> Iterator[tuple[str, int]]:
     """(file, iteration; -1 for the final one) of all models that a training has written, cut off ones too."""
+    for path in _files_of_models(folder):
+        match = CHECKPOINT.fullmatch(os.path.basename(path))
+        if match or os.path.basename(path) == FINAL:
+            yield path, int(match[1]) if match else -1
+
+
+def _files_of_models(folder: str) -> Iterator[str]:
+    """All files that a resume of Detectron takes for a model: those whose names have that of one in them."""
     for top, _folders, files in os.walk(os.path.join(folder, "train")):
-        for name in files:
-            match = CHECKPOINT.fullmatch(name)
-            if match or name == "model_final.pkl":
-                yield os.path.join(top, name), int(match[1]) if match else -1
+        yield from (os.path.join(top, name) for name in files if CHECKPOINT.search(name) or name == FINAL)
 
 
 def cut_off(folder: str) -> list[str]:
-    """Models of a training that ended while it wrote them: a resume would take the last one, and fail on it."""
-    return sorted(path for path, _iteration in models(folder) if not is_whole(path))
+    """What a training left that ended while it wrote a model. A resume would begin from the last one, and fail.
+
+    Some commits of Detectron write a model in place; others first as model_iter<N>.pkl.tmp.<id>, which they take for a
+    checkpoint, too.
+    """
+    written = {path for path, _iteration in models(folder) if is_whole(path)}
+    return sorted(set(_files_of_models(folder)) - written)
+
+
+def set_aside(path: str) -> None:
+    """Give a cut off model a name by which no resume finds it."""
+    top, name = os.path.split(path)
+    os.replace(path, os.path.join(top, name.replace("model_", "cut_off_")))
 
 
 def checkpoints(folder: str) -> dict[str, Any]:

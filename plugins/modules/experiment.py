@@ -35,7 +35,7 @@ RETURN = r"""
 folder: {description: The experiment's folder., type: str, returned: success}
 outcome: {description: What became of it., type: dict, returned: success}
 gpu_ids: {description: GPUs that it was given., type: list, returned: success}
-removed: {description: Cut off models that a resume would have failed on., type: list, returned: success}
+set_aside: {description: Cut off models that a resume would have failed on., type: list, returned: success}
 """
 
 import os
@@ -59,6 +59,7 @@ from ansible.module_utils.experiment_runs import (
     one_at_a_time,
     refuse_unless_new_or_resumed,
     remember,
+    set_aside,
     spawn,
     state_of,
     stop,
@@ -79,8 +80,7 @@ def pick(given: dict[str, Any]) -> list[int]:
 
 
 def start(given: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[int], list[str]]:
-    """Start an experiment; returns its state, the GPUs that it got, and models that were removed: a resume would take
-    the last one, and fail on it."""
+    """Start an experiment; returns its state, the GPUs that it got, and cut off models that were set aside."""
     prefix, name = given["prefix"], given["experiment"]
     folder = folder_of(prefix, name)
     refuse_unless_new_or_resumed(state_of(folder), name, given["resume"], given["replace"])
@@ -90,9 +90,9 @@ def start(given: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[int]
     holder = claim(folder, given["host"])
     try:
         settle(prefix, name, given["signatures"], time.time(), over=True)
-        dropped = cut_off(folder) if given["resume"] else []
-        for path in dropped:
-            os.unlink(path)
+        aside = cut_off(folder) if given["resume"] else []
+        for path in aside:
+            set_aside(path)
         if given["replace"]:
             clear(folder, given["keep"])
         with one_at_a_time(prefix):
@@ -108,7 +108,7 @@ def start(given: dict[str, Any], check: bool) -> tuple[dict[str, Any], list[int]
     except BaseException:
         release(os.path.join(folder, LEASE))
         raise
-    return state_of(folder), picked, dropped
+    return state_of(folder), picked, aside
 
 
 def main() -> None:
@@ -134,7 +134,7 @@ def main() -> None:
     restrict_umask()
     folder = folder_of(given["prefix"], given["experiment"])
     picked: list[int] = []
-    dropped: list[str] = []
+    aside: list[str] = []
     try:
         if not NAME.fullmatch(given["experiment"]):
             raise StackError(
@@ -144,7 +144,7 @@ def main() -> None:
         before = state_of(folder)
         changed = given["state"] == "started" or (before["state"] == "running" and before["here"])
         if given["state"] == "started":
-            after, picked, dropped = start(given, module.check_mode)
+            after, picked, aside = start(given, module.check_mode)
         elif changed and not module.check_mode:
             after = stop(folder, STOP_SECONDS)
             settle(given["prefix"], given["experiment"], given["signatures"], time.time())
@@ -154,7 +154,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{folder} cannot be used: {error}. Mend that, and run the same command again.")
-    module.exit_json(changed=changed, folder=folder, outcome=after, gpu_ids=picked, removed=dropped)
+    module.exit_json(changed=changed, folder=folder, outcome=after, gpu_ids=picked, set_aside=aside)
 
 
 if __name__ == "__main__":

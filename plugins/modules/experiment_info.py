@@ -100,7 +100,7 @@ def log_of(
 def images_of(folder: str) -> dict[str, int]:
     """How many images an inference has done of how many; {} where the run is none."""
     results = read_json(os.path.join(folder, "results.json"))
-    return {"done": len(results["images"]), "total": results["total"]} if "total" in results else {}
+    return {"done": len(results.get("images", [])), "total": results["total"]} if "total" in results else {}
 
 
 def text_of(path: str) -> str:

@@ -168,12 +168,15 @@ def test_a_resume_does_not_begin_from_a_checkpoint_that_was_cut_off(prefix: Path
     folder = prefix / "runs/e2e_1/train/coco_2014_train/generalized_rcnn"
     folder.mkdir(parents=True)
     (folder / "model_iter99.pkl").write_bytes(WHOLE)
+    (folder / "model_iter199.pkl.tmp.0f3a").write_bytes(WHOLE)  # killed before its rename
     (folder / "model_iter199.pkl").write_bytes(WHOLE[:40])
     (folder / "model_final.pkl").write_bytes(b"")
     said = run_module("experiment", check, **arguments(prefix, "exit 0\n", resume=True))
-    assert said["removed"] == [f"{folder}/model_final.pkl", f"{folder}/model_iter199.pkl"]
-    left = {path.name for path in folder.iterdir()}
-    assert left == {"model_iter99.pkl"} | ({"model_iter199.pkl", "model_final.pkl"} if check else set())
+    cut = ["model_final.pkl", "model_iter199.pkl", "model_iter199.pkl.tmp.0f3a"]
+    assert said["set_aside"] == [f"{folder}/{name}" for name in cut]
+    left = sorted(path.name for path in folder.iterdir())
+    renamed = ["cut_off_final.pkl", "cut_off_iter199.pkl", "cut_off_iter199.pkl.tmp.0f3a"]
+    assert left == sorted(["model_iter99.pkl", *(cut if check else renamed)])
 
 
 def test_what_was_never_started_cannot_be_resumed(prefix: Path) -> None:
